@@ -1,0 +1,89 @@
+"""Objects in one bucket: the interface that every room above uses, and the errors it raises."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from lakewarden.errors import LakewardenError, TryAgain
+
+
+@dataclass(frozen=True)
+class ObjectVersion:
+    """One version of one object: the unit that is pinned, so that nobody can change it under us."""
+
+    key: str
+    version_id: str
+    etag: str
+    size: int  # bytes
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object's bytes with the version that they belong to."""
+
+    version: ObjectVersion
+    body: bytes
+
+
+class ObjectMissing(LakewardenError):
+    """No object (or no such version) under this key."""
+
+
+class ObjectExists(LakewardenError):
+    """A create lost: the key already holds an object."""
+
+
+class ObjectChanged(LakewardenError):
+    """A replace lost: the object is not the one that was read."""
+
+
+class StorageUnavailable(TryAgain):
+    """The object store refused, throttled, stalled or could not be reached."""
+
+
+class Objects(Protocol):
+    """A versioned bucket. Every method may raise StorageUnavailable after its own retries."""
+
+    @property
+    def bucket(self) -> str: ...
+
+    def put(self, key: str, body: bytes) -> ObjectVersion:
+        """Write a small object, whatever was there before."""
+        ...
+
+    def upload(self, key: str, path: Path) -> ObjectVersion:
+        """Write a file of any size, in parts where that helps."""
+        ...
+
+    def create(self, key: str, body: bytes) -> ObjectVersion:
+        """Write only where nothing is (If-None-Match: *); raises ObjectExists."""
+        ...
+
+    def replace(self, key: str, body: bytes, *, etag: str) -> ObjectVersion:
+        """Write only over the object that was read (If-Match); raises ObjectChanged."""
+        ...
+
+    def head(self, key: str, version_id: str | None = None) -> ObjectVersion | None:
+        """The current (or the named) version without its bytes; None where there is none."""
+        ...
+
+    def get(self, key: str, version_id: str | None = None) -> Stored:
+        """A small object, whole; raises ObjectMissing."""
+        ...
+
+    def stream(self, version: ObjectVersion, *, chunk_bytes: int = 8 << 20) -> Iterator[bytes]:
+        """The bytes of a pinned version, in order, in chunks of chunk_bytes (the last may be
+        shorter). Ranges are read ahead; a broken connection is resumed, not restarted.
+        Raises ObjectMissing when the version was removed."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectVersion]:
+        """The current objects under a prefix, in key order, with their version ids."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Put a delete marker; deleting nothing is fine."""
+        ...
