@@ -1,0 +1,159 @@
+"""What a table has to be: the frozen result of reading one template file.
+
+`template_file.py` reads and checks the file; everything here may be trusted to be consistent.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+BATCH_COLUMN = "_batch"
+
+
+class AccessLevel(StrEnum):
+    """Who may read a column; Lake Formation excludes columns by it."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    RESTRICTED = "restricted"
+
+
+class Direction(StrEnum):
+    ASC = "asc"
+    DESC = "desc"
+
+
+class NullOrder(StrEnum):
+    NULLS_FIRST = "nulls_first"
+    NULLS_LAST = "nulls_last"
+
+
+class FileFormat(StrEnum):
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. `type` is canonical: a lower-case Iceberg name, or "decimal(p,s)" without spaces.
+
+    `was` is the name under which a table may still hold the column: it is renamed, not dropped.
+    """
+
+    name: str
+    type: str
+    required: bool = False
+    description: str = ""
+    pii: bool = False
+    access_level: AccessLevel = AccessLevel.INTERNAL
+    was: str | None = None
+
+
+@dataclass(frozen=True)
+class PartitionColumn:
+    """`transform` is spelled as Iceberg does: identity, year, month, day, hour, bucket[N],
+    truncate[N]."""
+
+    column: str
+    transform: str
+
+
+@dataclass(frozen=True)
+class SortColumn:
+    column: str
+    direction: Direction
+    null_order: NullOrder
+
+
+@dataclass(frozen=True)
+class CsvOptions:
+    """How text is cut into fields.
+
+    `quote` None: nothing is quoted. `escape` None: a quote inside a quoted field is doubled.
+    `encoding` is a Python codec's canonical name. `skip_rows` lines come before the header.
+    A field equal to one of `null_strings` is null. `date_format` and `timestamp_format` are
+    strptime formats; None means ISO 8601.
+    """
+
+    header: bool = True
+    delimiter: str = ","
+    quote: str | None = '"'
+    escape: str | None = None
+    skip_rows: int = 0
+    encoding: str = "utf-8"
+    null_strings: tuple[str, ...] = ("",)
+    date_format: str | None = None
+    timestamp_format: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """How delivered files are read. `path` is kept for other programs and ignored by this one."""
+
+    format: FileFormat
+    csv_options: CsvOptions = CsvOptions()
+    path: str | None = None
+
+
+OWNED_COLUMNS = (
+    Column(BATCH_COLUMN, "string", required=True, description="The batch that brought the row"),
+    Column("_file", "string", required=True, description="The delivered file it came from"),
+    Column("_line", "long", required=True, description="Its record number there; a header is 1"),
+)
+
+
+@dataclass(frozen=True)
+class Template:
+    """One table's contract. `properties` have Iceberg's names; those that we always set are not
+    among them. A table without `load_dataset` is written by dbt."""
+
+    namespace: str
+    name: str
+    columns: tuple[Column, ...]
+    partition_spec: tuple[PartitionColumn, ...]
+    sort_order: tuple[SortColumn, ...]
+    properties: Mapping[str, str]
+    tags: Mapping[str, str]
+    description: str
+    source: Source | None
+    load_dataset: str | None
+
+    @property
+    def identifier(self) -> str:
+        return f"{self.namespace}.{self.name}"
+
+    @property
+    def owned_columns(self) -> Sequence[Column]:
+        """The columns that loading adds after the template's own; none where dbt writes."""
+        return OWNED_COLUMNS if self.load_dataset else ()
+
+    @property
+    def all_columns(self) -> Sequence[Column]:
+        """Every column of the table, in its order."""
+        return (*self.columns, *self.owned_columns)
+
+    @property
+    def digest(self) -> str:
+        """The sha256, in hex, of what decides a batch's rows and files.
+
+        Counted: the name; columns' names, types, nullability and order; partitioning, sorting,
+        properties; how the source is read; the dataset. Not counted: layout, comments and
+        defaults spelled out, descriptions, tags, `pii`, `access_level`, `was`, `source.path`.
+        """
+        counted = {
+            "format": 1,
+            "identifier": self.identifier,
+            "columns": [[c.name, c.type, c.required] for c in self.all_columns],
+            "partition_spec": [asdict(p) for p in self.partition_spec],
+            "sort_order": [asdict(s) for s in self.sort_order],
+            "properties": dict(self.properties),
+            "source": None
+            if self.source is None
+            else [self.source.format, asdict(self.source.csv_options)],
+            "load_dataset": self.load_dataset,
+        }
+        canonical = json.dumps(counted, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
