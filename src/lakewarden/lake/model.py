@@ -39,7 +39,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class TableChange:
-    """A table's metadata location before and after; None where it did not exist (or no longer does)."""
+    """A table's metadata location before and after; None where it does not exist."""
 
     before: str | None
     after: str | None
@@ -92,7 +92,7 @@ class CatalogUnavailable(TryAgain):
 
 
 class BaseMoved(TryAgain):
-    """A table that the run read or wrote is no longer where the branch began. `tables` names them."""
+    """Tables (`tables`) that the run read or wrote are no longer where the branch began."""
 
     def __init__(self, message: str, *, tables: Sequence[str], hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -105,6 +105,10 @@ class RunFenced(Failed):
 
 class BranchUnknown(WrongUsage):
     """No branch of that name."""
+
+
+class BranchNameTaken(WrongUsage):
+    """A branch of that name exists, or existed."""
 
 
 class VersionUnknown(WrongUsage):
@@ -123,7 +127,8 @@ class Lake(Protocol):
         ...
 
     def begin(self, name: str, run: str, at: datetime) -> Branch:
-        """A new branch of main. A name serves once; raises RunFenced if the run has an outcome."""
+        """A new branch of main. A name serves once: raises BranchNameTaken; raises RunFenced
+        if the run has an outcome."""
         ...
 
     def catalog(self, branch: Branch) -> Catalog:

@@ -1,0 +1,138 @@
+"""Connections to the catalog's database: SQLite or PostgreSQL, their locks, and their errors."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from lakewarden.errors import WrongUsage
+from lakewarden.lake.model import CatalogUnavailable
+
+LOCK_TIMEOUT = 30  # seconds that a writer waits for another one
+CONNECT_TIMEOUT = 10  # seconds
+ADVISORY_LOCK = 0x1A4E_3A9D  # ours, for making the tables
+
+_IMMEDIATE = "lakewarden_immediate"
+
+
+def make_engine(uri: str) -> Engine:
+    """An engine whose errors are CatalogUnavailable (IntegrityError and DataError stay as they
+    are: they are answers). Connects to nothing yet."""
+    try:
+        url = make_url(uri)
+    except ArgumentError:
+        # Not chained: the text of the error may hold the password.
+        raise WrongUsage(
+            "the catalog's uri is not a database URL",
+            hint="Write sqlite:///path/to/catalog.db or postgresql+psycopg://host/database.",
+        ) from None
+    match url.get_backend_name():
+        case "sqlite":
+            engine = _sqlite(url)
+        case "postgresql":
+            engine = _postgresql(url)
+        case other:
+            raise WrongUsage(
+                f"a SQL catalog on {other} is not supported",
+                hint="Use SQLite or PostgreSQL.",
+            )
+    _translate_errors(engine)
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    with _connected(engine) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """One transaction, committed at the end. On SQLite it holds the write lock from its start;
+    on PostgreSQL (READ COMMITTED) the caller locks rows, the head's first."""
+    with _connected(engine) as connection:
+        connection.execution_options(**{_IMMEDIATE: True})
+        with connection.begin():
+            if connection.dialect.name == "postgresql":
+                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
+            yield connection
+
+
+def lock_schema(connection: Connection) -> None:
+    """Let one process at a time make tables, until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+
+
+def make_room(engine: Engine) -> None:
+    """Make the folder of an SQLite file."""
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        try:
+            Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CatalogUnavailable(f"no folder for the catalog's file: {error}") from error
+
+
+@contextmanager
+def _connected(engine: Engine) -> Iterator[Connection]:
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except PoolTimeout as error:
+        raise CatalogUnavailable("every connection to the catalog is in use") from error
+
+
+def _sqlite(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise WrongUsage(
+            "a catalog in memory is gone when the command ends",
+            hint="Write sqlite:///path/to/catalog.db.",
+        )
+    engine = create_engine(url, connect_args={"timeout": LOCK_TIMEOUT}, hide_parameters=True)
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(dbapi: sqlite3.Connection, _record: object) -> None:
+        dbapi.isolation_level = None  # BEGIN is ours to say, below
+        if dbapi.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            dbapi.execute("PRAGMA journal_mode = wal")  # readers do not wait for a writer
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get(_IMMEDIATE)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _postgresql(url: URL) -> Engine:
+    return create_engine(
+        url,
+        connect_args={} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT},
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+
+
+def _translate_errors(engine: Engine) -> None:
+    password = str(engine.url.password) if engine.url.password else None
+
+    @event.listens_for(engine, "handle_error")
+    def _on_error(context: ExceptionContext) -> None:
+        # A failed ping is how the pool learns that it has to connect again.
+        if context.is_pre_ping or isinstance(
+            context.sqlalchemy_exception, IntegrityError | DataError
+        ):
+            return
+        cause = context.original_exception
+        lines = str(cause).strip().splitlines() or [type(cause).__name__]
+        said = lines[0].replace(password, "***") if password else lines[0]
+        raise CatalogUnavailable(
+            f"the catalog's database did not do what it was asked: {said}",
+            hint="Nothing was half-done. Look whether the database is up, then run it again.",
+        ) from cause
