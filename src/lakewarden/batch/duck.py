@@ -1,7 +1,7 @@
 """DuckDB sessions: extensions loaded from wheels, one S3 secret, bounded memory, no telemetry."""
 
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,20 +51,23 @@ def connect(
     import duckdb
 
     config.temp.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(
-        database,
-        config={
-            "autoinstall_known_extensions": "false",
-            "autoload_known_extensions": "false",
-            "memory_limit": config.memory_limit,
-            "threads": str(config.threads),
-            "temp_directory": str(config.temp),
-        },
-    )
+    connection = duckdb.connect(database, config=dict(options(config)))
     # Iceberg's times are in UTC, and so are hours and days of partitions.
     connection.execute("SET TimeZone = 'UTC'")
     prepare(connection, config, extensions)
     return connection
+
+
+def options(config: DuckConfig) -> Mapping[str, str]:
+    """What a database file is opened with. Who opens the same file again in this process gets the
+    same database, its extensions and its secrets, and has to open it with equal options."""
+    return {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "memory_limit": config.memory_limit,
+        "threads": str(config.threads),
+        "temp_directory": str(config.temp),
+    }
 
 
 def prepare(
