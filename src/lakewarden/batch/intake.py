@@ -1,0 +1,294 @@
+"""Readers and parsers at work side by side: delivered files in, Iceberg data files out.
+
+    readers ─ parts ─▶ bundles (a table's small parts together) ─▶ parsers ─▶ data files
+
+The queue between readers and parsers is short, so scratch and memory stay small whatever the
+size of the delivery. Only the calling thread holds state; readers and parsers return values.
+"""
+
+import queue
+import shutil
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from lakewarden.aws.objects import Objects
+from lakewarden.batch.duck import DuckConfig, connect, literal
+from lakewarden.batch.model import DeliveredFile
+from lakewarden.batch.parquet import LocalFile, copy, upload, write_local
+from lakewarden.batch.parse import Defect, Part, diagnose, select
+from lakewarden.batch.read import Reader, Reading
+from lakewarden.errors import Refused
+from lakewarden.tables.template import Template
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+
+class RecordsUnclear(Refused):
+    """The parser and the independent count disagree about how many records there are."""
+
+
+@dataclass(frozen=True)
+class IntakeConfig:
+    """`scratch` is a folder of this run's own; `part_bytes` is how much text one parser takes."""
+
+    duck: DuckConfig
+    scratch: Path
+    part_bytes: int = 64 << 20
+    readers: int = 2
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What came of a delivery: a reading for each file, in order; data files by table; and the
+    records that do not fit, by file, in order."""
+
+    readings: Sequence[Reading]
+    data_files: Mapping[str, Sequence[DataFile]]
+    defects: Mapping[str, Sequence[Defect]]
+
+
+@dataclass(frozen=True)
+class _Bundle:
+    """Parts of one table that are parsed together. `alone`: the table has no other bundle."""
+
+    table: str
+    number: int
+    parts: Sequence[Part]
+    alone: bool
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    """A bundle's data files, or where its rows wait to be sorted with the other bundles'."""
+
+    table: str
+    data_files: Sequence[DataFile]
+    staged: Path | None
+    defects: Sequence[tuple[str, Defect]]
+
+
+def take_in(
+    run: str,
+    batch: str,
+    files: Sequence[DeliveredFile],
+    *,
+    objects: Objects,
+    templates: Mapping[str, Template],
+    tables: Mapping[str, Table],
+    max_bytes: int,
+    config: IntakeConfig,
+) -> Intake:
+    """Read every file once and write what fits; raises the first error of any reader or parser."""
+    config.scratch.mkdir(parents=True, exist_ok=True)
+    reader = Reader(objects, config.scratch, config.part_bytes, max_bytes)
+
+    def read(number: int, emit: Callable[[Part], None]) -> Reading:
+        file = files[number]
+        return reader.read(file, templates[file.table], f"f{number:05d}", emit)
+
+    with connect(config.duck) as connection:
+        work = _Work(connection, run, batch, objects, tables, config)
+        table_of = {file.name: file.table for file in files}
+        with _Readers(read, len(files), config.readers, room=config.duck.threads + 2) as reading:
+            parsed = list(work.parse(_bundles(reading.parts(), table_of, config.part_bytes)))
+            readings = reading.results()
+        data_files = work.finish(parsed)
+    defects: dict[str, list[Defect]] = defaultdict(list)
+    for file, defect in (pair for one in parsed for pair in one.defects):
+        defects[file].append(defect)
+    for found in defects.values():
+        found.sort(key=lambda defect: defect.number)
+    return Intake(readings, data_files, defects)
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """A reader is done with a file, or has failed."""
+
+    error: BaseException | None = None
+
+
+class _Readers:
+    """Threads that read files, and the short queue that their parts come out of."""
+
+    def __init__(
+        self,
+        read: Callable[[int, Callable[[Part], None]], Reading],
+        files: int,
+        threads: int,
+        *,
+        room: int,
+    ) -> None:
+        self._read = read
+        self._queue: queue.Queue[Part | _Ended] = queue.Queue(room)
+        self._stopped = threading.Event()
+        self._pool = ThreadPoolExecutor(threads)
+        self._reading = [self._pool.submit(self._read_one, number) for number in range(files)]
+
+    def __enter__(self) -> "_Readers":
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stopped.set()
+        self._pool.shutdown(cancel_futures=True)
+
+    def parts(self) -> Iterator[Part]:
+        """Parts as they come; raises what a reader raised."""
+        ended = 0
+        while ended < len(self._reading):
+            item = self._queue.get()
+            if isinstance(item, Part):
+                yield item
+                continue
+            if item.error is not None:
+                raise item.error
+            ended += 1
+
+    def results(self) -> Sequence[Reading]:
+        return [future.result() for future in self._reading]
+
+    def _read_one(self, number: int) -> Reading:
+        try:
+            reading = self._read(number, self._put)
+        except BaseException as error:
+            self._put(_Ended(error))
+            raise
+        self._put(_Ended())
+        return reading
+
+    def _put(self, item: Part | _Ended) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+        raise _Stopped
+
+
+class _Stopped(Exception):  # noqa: N818 - not an error: the delivery is no longer wanted
+    """Nobody takes parts any more."""
+
+
+@dataclass
+class _Waiting:
+    parts: list[Part] = field(default_factory=list)
+    bytes: int = 0
+    bundles: int = 0
+
+
+def _bundles(
+    parts: Iterator[Part], table_of: Mapping[str, str], part_bytes: int
+) -> Iterator[_Bundle]:
+    """Gather parts by table until they are worth a parser's while."""
+    waiting: dict[str, _Waiting] = defaultdict(_Waiting)
+    for part in parts:
+        table = table_of[part.file]
+        here = waiting[table]
+        here.parts.append(part)
+        here.bytes += part.path.stat().st_size
+        if here.bytes >= part_bytes:
+            yield _Bundle(table, here.bundles, here.parts, alone=False)
+            waiting[table] = _Waiting(bundles=here.bundles + 1)
+    for table, here in waiting.items():
+        if here.parts:
+            yield _Bundle(table, here.bundles, here.parts, alone=here.bundles == 0)
+
+
+@dataclass
+class _Work:
+    """What parsers need; none of it changes while they run."""
+
+    connection: "DuckDBPyConnection"
+    run: str
+    batch: str
+    objects: Objects
+    tables: Mapping[str, Table]
+    config: IntakeConfig
+
+    def parse(self, bundles: Iterator[_Bundle]) -> Iterator[_Parsed]:
+        """Parse bundles side by side, as many at a time as DuckDB has threads."""
+        under_way: deque[Future[_Parsed]] = deque()
+        with ThreadPoolExecutor(self.config.duck.threads) as parsers:
+            for bundle in bundles:
+                under_way.append(parsers.submit(self._parse, bundle))
+                if len(under_way) > self.config.duck.threads:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+
+    def finish(self, parsed: Sequence[_Parsed]) -> Mapping[str, Sequence[DataFile]]:
+        """All data files by table; rows that were only staged are sorted and partitioned now."""
+        done: dict[str, list[DataFile]] = {name: [] for name in self.tables}
+        staged: dict[str, list[Path]] = defaultdict(list)
+        for one in parsed:
+            done[one.table].extend(one.data_files)
+            if one.staged:
+                staged[one.table].append(one.staged)
+        for name, paths in staged.items():
+            sources = ", ".join(literal(str(path)) for path in paths)
+            rows = f"SELECT * FROM read_parquet([{sources}])"
+            files = self._write(self.connection, name, rows, self._stem(name, 0))
+            done[name].extend(upload(files, self.tables[name], self.objects))
+            for path in paths:
+                path.unlink()
+        return done
+
+    def _parse(self, bundle: _Bundle) -> _Parsed:
+        """One bundle: the quick way first, a closer look only where the counts disagree."""
+        expected = sum(part.records for part in bundle.parts)
+        defects: list[tuple[str, Defect]] = []
+        with self.connection.cursor() as cursor:
+            rows, files, staged = self._write_bundle(cursor, bundle, bundle.parts)
+            if rows != expected:
+                known = [diagnose(cursor, part) for part in bundle.parts]
+                defects = [(part.file, defect) for part, found in known for defect in found]
+                parts = [part for part, _ in known]
+                rows, files, staged = self._write_bundle(cursor, bundle, parts)
+        if rows + len(defects) != expected:
+            raise _unclear(bundle, expected, rows, len(defects))
+        for part in bundle.parts:
+            part.path.unlink()
+        data_files = upload(files, self.tables[bundle.table], self.objects)
+        return _Parsed(bundle.table, data_files, staged, defects)
+
+    def _write_bundle(
+        self, cursor: "DuckDBPyConnection", bundle: _Bundle, parts: Sequence[Part]
+    ) -> tuple[int, Sequence[LocalFile], Path | None]:
+        """Rows written; and the final files, or the file in which they wait for the others."""
+        rows = " UNION ALL ".join(select(part, self.batch) for part in parts)
+        table = self.tables[bundle.table]
+        as_it_comes = table.spec().is_unpartitioned() and not table.sort_order().fields
+        stem = self._stem(bundle.table, bundle.number)
+        if bundle.alone or as_it_comes:
+            files = self._write(cursor, bundle.table, rows, stem)
+            return sum(file.rows for file in files), files, None
+        path = self.config.scratch / f"{stem}-staged.parquet"
+        return copy(cursor, rows, table.schema(), path, compression="lz4_raw"), (), path
+
+    def _write(
+        self, cursor: "DuckDBPyConnection", name: str, rows: str, stem: str
+    ) -> Sequence[LocalFile]:
+        folder = self.config.scratch / stem
+        shutil.rmtree(folder, ignore_errors=True)
+        return write_local(cursor, rows, self.tables[name], folder, stem)
+
+    def _stem(self, table: str, number: int) -> str:
+        return f"{self.run}-{table.rpartition('.')[2]}-{number:05d}"
+
+
+def _unclear(bundle: _Bundle, expected: int, rows: int, defects: int) -> RecordsUnclear:
+    names = ", ".join(sorted({part.file for part in bundle.parts}))
+    return RecordsUnclear(
+        f"{names}: {expected:,} records were counted, {rows:,} were read, {defects:,} do not fit",
+        hint="look for stray quotes; csv_options of the template say how to read them",
+    )

@@ -1,0 +1,230 @@
+"""Load: the delivered files become data files of the run's branch. Main is untouched.
+
+Always: records counted = rows loaded + rows quarantined = what the manifest promises.
+"""
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.expressions import EqualTo
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from lakewarden.aws.objects import Objects
+from lakewarden.batch import quarantine
+from lakewarden.batch.intake import Intake, IntakeConfig, take_in
+from lakewarden.batch.model import (
+    Counts,
+    Dataset,
+    DeliveredFile,
+    Loaded,
+    LoadedFile,
+    Misfit,
+    Received,
+    Run,
+)
+from lakewarden.batch.parse import Defect
+from lakewarden.batch.raw import raw_records
+from lakewarden.errors import Failed, Refused, TryAgain
+from lakewarden.lake.apply import apply
+from lakewarden.lake.commit import stage
+from lakewarden.lake.model import Branch, Lake
+from lakewarden.tables.drift import drift
+from lakewarden.tables.plan import plan
+from lakewarden.tables.template import BATCH_COLUMN, FileFormat, Source, Template
+
+
+class TableDrifted(Refused):
+    """A table is not what its template says, so nothing is loaded into it."""
+
+
+class TooManyMisfits(Refused):
+    """More records do not fit than the dataset allows; they are kept at `quarantine` (a key)."""
+
+    def __init__(self, message: str, *, hint: str, quarantine: str, counts: Counts) -> None:
+        super().__init__(message, hint=hint)
+        self.quarantine = quarantine
+        self.counts = counts
+
+
+class ScratchFull(TryAgain):
+    """The disk that holds scratch is full."""
+
+
+class MemoryLimitTooLow(Failed):
+    """DuckDB could not work within its memory limit."""
+
+
+def load(
+    received: Received,
+    dataset: Dataset,
+    branch: Branch,
+    *,
+    lake: Lake,
+    objects: Objects,
+    templates: Mapping[str, Template],
+    replaces: bool,
+    config: IntakeConfig,
+) -> Loaded:
+    """Read every file once, write what fits, quarantine what does not, commit on the branch.
+
+    `replaces`: a publication holds this batch, so its rows are deleted in the same commit.
+    Raises Refused for bad data (nothing but the quarantine is left behind), ScratchFull."""
+    run = received.run
+    tables = prepare_tables(lake.catalog(branch), dataset, templates)
+    with local_trouble(config.scratch):
+        intake = take_in(
+            run.id,
+            run.batch,
+            received.files,
+            objects=objects,
+            templates=templates,
+            tables=tables,
+            max_bytes=dataset.max_bytes,
+            config=config,
+        )
+        misfits = _misfits(received, intake, objects, templates, dataset, config.scratch)
+        kept = quarantine.write(objects, run, misfits, config.scratch) if intake.defects else None
+    counts = _total(intake)
+    _refuse_above_share(dataset, run, intake, counts, kept)
+    for name, table in tables.items():
+        _stage(table, intake.data_files[name], run, replaces=replaces)
+    files = [_loaded_file(file, intake, number) for number, file in enumerate(received.files)]
+    return Loaded(received, branch, files, intake.data_files, kept, counts)
+
+
+def stage_again(loaded: Loaded, branch: Branch, *, lake: Lake, replaces: bool) -> Loaded:
+    """The same data files on a new branch: main moved underneath, the delivery did not."""
+    catalog = lake.catalog(branch)
+    for name, data_files in loaded.data_files.items():
+        table = catalog.load_table(name)
+        _stage(table, data_files, loaded.received.run, replaces=replaces)
+    return replace(loaded, branch=branch)
+
+
+def prepare_tables(
+    catalog: Catalog, dataset: Dataset, templates: Mapping[str, Template]
+) -> Mapping[str, Table]:
+    """The dataset's tables on the branch; a missing one is made, a drifted one is refused."""
+    tables = {}
+    for name in dataset.tables:
+        template = templates[name]
+        try:
+            table = catalog.load_table(name)
+        except NoSuchTableError:
+            apply(catalog, plan(template, None))
+            table = catalog.load_table(name)
+        findings = drift(template, table)
+        if findings:
+            more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
+            raise TableDrifted(
+                f"{name} is not what its template says: {findings[0].describe()}{more}",
+                hint="look at `lakewarden table drift`, then at `lakewarden table plan`",
+            )
+        tables[name] = table
+    return tables
+
+
+@contextmanager
+def local_trouble(scratch: Path) -> Iterator[None]:
+    """Tell a full disk and a memory limit by their names."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _full(scratch) from error
+    except duckdb.OutOfMemoryException as error:
+        raise MemoryLimitTooLow(
+            "DuckDB needs more memory than its limit", hint="raise memory_limit in lakewarden.toml"
+        ) from error
+    except duckdb.IOException as error:
+        if "No space left" not in str(error):
+            raise
+        raise _full(scratch) from error
+
+
+def _full(scratch: Path) -> ScratchFull:
+    return ScratchFull(
+        f"no space left for scratch under {scratch.parent}",
+        hint="make room, then give the same command again",
+    )
+
+
+def _stage(table: Table, data_files: Sequence[DataFile], run: Run, *, replaces: bool) -> None:
+    stage(
+        table,
+        data_files,
+        replacing=EqualTo(BATCH_COLUMN, run.batch) if replaces else None,
+        properties={"lakewarden.run": run.id, "lakewarden.batch": run.batch},
+    )
+
+
+def _total(intake: Intake) -> Counts:
+    records = sum(reading.records for reading in intake.readings)
+    quarantined = sum(len(found) for found in intake.defects.values())
+    return Counts(records, records - quarantined, quarantined)
+
+
+def _loaded_file(file: DeliveredFile, intake: Intake, number: int) -> LoadedFile:
+    reading = intake.readings[number]
+    misfits = len(intake.defects.get(file.name, ()))
+    counts = Counts(reading.records, reading.records - misfits, misfits)
+    return LoadedFile(file.name, file.table, file.version, reading.sha256, reading.bytes, counts)
+
+
+def _misfits(
+    received: Received,
+    intake: Intake,
+    objects: Objects,
+    templates: Mapping[str, Template],
+    dataset: Dataset,
+    scratch: Path,
+) -> Iterator[Misfit]:
+    """Each record that does not fit, with its bytes as delivered."""
+    for file, reading in zip(received.files, intake.readings, strict=True):
+        defects = {defect.number: defect for defect in intake.defects.get(file.name, ())}
+        if not defects:
+            continue
+        source = templates[file.table].source or Source(FileFormat.CSV)
+        for record in raw_records(
+            objects, file, source, defects, max_bytes=dataset.max_bytes, scratch=scratch
+        ):
+            found = defects[record.number]
+            yield Misfit(
+                file.name,
+                reading.sha256,
+                record.number,
+                found.column,
+                found.reason,
+                f"line {record.physical_line}: {found.message}",
+                record.raw,
+            )
+
+
+def _refuse_above_share(
+    dataset: Dataset, run: Run, intake: Intake, counts: Counts, kept: str | None
+) -> None:
+    if kept is None or counts.quarantined <= dataset.max_share * counts.records_in:
+        return
+    file, first = _first_defect(intake)
+    column = f", column {first.column}" if first.column else ""
+    raise TooManyMisfits(
+        f"{counts.quarantined:,} of {counts.records_in:,} records do not fit, and"
+        f" {dataset.name} allows {dataset.max_share:.2%}; the first: {file}, record"
+        f" {first.number}{column}: {first.message}",
+        hint=f"lakewarden quarantine show {run.dataset} {run.batch}",
+        quarantine=kept,
+        counts=counts,
+    )
+
+
+def _first_defect(intake: Intake) -> tuple[str, Defect]:
+    file = min(name for name, found in intake.defects.items() if found)
+    return file, intake.defects[file][0]

@@ -1,0 +1,307 @@
+"""One delivered file → parts: whole records as UTF-8 on local disk, hashed and counted on the way.
+
+Every byte is read once, from the version that was pinned when the delivery was received.
+"""
+
+import csv
+import hashlib
+import io
+import itertools
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakewarden.aws.objects import Objects
+from lakewarden.batch.casts import TEXT, Target
+from lakewarden.batch.inventory import listed
+from lakewarden.batch.model import DeliveredFile
+from lakewarden.batch.parse import Part, Shape
+from lakewarden.batch.records import RecordForm, RecordScanner, count, skip_lines
+from lakewarden.batch.unpack import Tally, decoded, tallied, unpacked
+from lakewarden.errors import Refused
+from lakewarden.tables.iceberg import iceberg_schema
+from lakewarden.tables.template import CsvOptions, FileFormat, Source, Template
+
+
+class ChecksumMismatch(Refused):
+    """A file's bytes are not those that its manifest describes."""
+
+
+class RecordCountMismatch(Refused):
+    """A file does not hold the number of records that its manifest promises."""
+
+
+class HeaderMissing(Refused):
+    """A file that should begin with a header holds nothing."""
+
+
+class ColumnsDiffer(Refused):
+    """A file's columns are not the template's."""
+
+
+class NotParquet(Refused):
+    """A file that should be Parquet is not, or is damaged."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was found in one file; `records` leaves the header out."""
+
+    sha256: str
+    bytes: int
+    records: int
+    blank_lines: int
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Where parts go, how large they may get, and how large a file may be unpacked (bytes)."""
+
+    objects: Objects
+    folder: Path
+    part_bytes: int
+    max_bytes: int
+
+    def read(
+        self, file: DeliveredFile, template: Template, stem: str, emit: Callable[[Part], None]
+    ) -> Reading:
+        """Cut a file into parts and hand each to `emit` when it is complete.
+
+        Refuses (with the file's name) what cannot be told apart into records, has other columns,
+        or is not what its manifest promises."""
+        try:
+            reading = self._read(file, template, stem, emit)
+            _keeps_promises(file, reading)
+        except Refused as error:
+            raise type(error)(f"{file.name}: {error.message}", hint=error.hint) from error
+        return reading
+
+    def _read(
+        self, file: DeliveredFile, template: Template, stem: str, emit: Callable[[Part], None]
+    ) -> Reading:
+        source = template.source or Source(FileFormat.CSV)
+        tally = Tally(md5=hashlib.md5(usedforsecurity=False) if file.md5 else None)
+        stored = tallied(self.objects.stream(file.version), tally)
+        if source.format is FileFormat.PARQUET:
+            records, blank = self._read_parquet(file, stored, template, stem, emit), 0
+        else:
+            text = decoded(unpacked(stored, max_bytes=self.max_bytes), source.csv_options.encoding)
+            records, blank = self._read_text(file, text, template, source, stem, emit)
+        if file.md5 and tally.md5 and tally.md5.hexdigest() != file.md5:
+            raise _checksum("MD5", file.md5, tally.md5.hexdigest())
+        return Reading(tally.sha256.hexdigest(), tally.bytes, records, blank)
+
+    def _read_text(
+        self,
+        file: DeliveredFile,
+        text: Iterator[bytes],
+        template: Template,
+        source: Source,
+        stem: str,
+        emit: Callable[[Part], None],
+    ) -> tuple[int, int]:
+        options = source.csv_options
+        scanner = RecordScanner(record_form(source))
+        text = skip_lines(text, options.skip_rows)
+        columns: Sequence[str] = [column.name for column in template.columns]
+        rest = b""
+        if source.format is FileFormat.CSV and options.header:
+            columns, rest = _header(text, scanner, template, options)
+        shape = Shape(source.format, columns, targets(template, options), options)
+        headers = scanner.records
+        whole = _whole_records(rest, text, scanner)
+        for path, first, records in self._files(whole, scanner, stem):
+            emit(Part(path, file.name, first, records, shape, scanner.has_nul))
+        return scanner.records - headers, scanner.blank_lines
+
+    def _files(
+        self, whole: Iterable[bytes], scanner: RecordScanner, stem: str
+    ) -> Iterator[tuple[Path, int, int]]:
+        """Write records to files of about part_bytes; yield (path, first record, records)."""
+        number, written = 0, 0
+        before = scanner.records
+        output = None
+        for data in whole:
+            if output is None:
+                path = self.folder / f"{stem}-{number:04d}.txt"
+                output = path.open("wb")
+            output.write(data)
+            written += len(data)
+            if written >= self.part_bytes:
+                output.close()
+                yield path, before + 1, scanner.records - before
+                output, written, before, number = None, 0, scanner.records, number + 1
+        if output is not None:
+            output.close()
+            yield path, before + 1, scanner.records - before
+
+    def _read_parquet(
+        self,
+        file: DeliveredFile,
+        stored: Iterator[bytes],
+        template: Template,
+        stem: str,
+        emit: Callable[[Part], None],
+    ) -> int:
+        path = self.folder / f"{stem}.parquet"
+        with path.open("wb") as output:
+            output.writelines(stored)
+        records, names = _parquet_footer(path)
+        _check_columns(names, template)
+        shape = Shape(FileFormat.PARQUET, names, _typed_targets(template, path), CsvOptions())
+        if records:
+            emit(Part(path, file.name, 1, records, shape))
+        return records
+
+
+def record_form(source: Source) -> RecordForm:
+    """How a source's records are quoted: JSON lines never, CSV as its options say."""
+    options = source.csv_options
+    if source.format is not FileFormat.CSV or not options.quote:
+        return RecordForm(quote=None)
+    escape = options.escape.encode() if options.escape else None
+    return RecordForm(options.quote.encode(), escape)
+
+
+def count_records(chunks: Iterable[bytes], source: Source, *, max_bytes: int) -> int:
+    """The records of a delivered text file, its header left out, for a manifest."""
+    options = source.csv_options
+    text = decoded(unpacked(chunks, max_bytes=max_bytes), options.encoding)
+    found = count(skip_lines(text, options.skip_rows), record_form(source))
+    header = source.format is FileFormat.CSV and options.header
+    return found - 1 if header and found else found
+
+
+def targets(template: Template, options: CsvOptions) -> Sequence[Target]:
+    """The columns that a delivered text has to fill."""
+    schema = iceberg_schema(template)
+    return [
+        Target(
+            column.name,
+            schema.find_type(column.name),
+            column.required,
+            TEXT,
+            options.date_format,
+            options.timestamp_format,
+        )
+        for column in template.columns
+    ]
+
+
+def _whole_records(rest: bytes, text: Iterable[bytes], scanner: RecordScanner) -> Iterator[bytes]:
+    for chunk in itertools.chain((rest,), text):
+        if out := scanner.feed(chunk):
+            yield out
+    if out := scanner.finish():
+        yield out
+
+
+_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
+
+
+def _header(
+    text: Iterator[bytes], scanner: RecordScanner, template: Template, options: CsvOptions
+) -> tuple[Sequence[str], bytes]:
+    """The file's column names, checked, and the bytes that were read beyond its header."""
+    record, rest = _first_record(text, scanner)
+    if not record:
+        raise HeaderMissing(
+            "no header, the file holds no record",
+            hint="deliver at least the header, or set csv_options.header to false",
+        )
+    names = _split(record.decode(), options)
+    _check_columns(names, template)
+    return names, rest
+
+
+def _first_record(text: Iterator[bytes], scanner: RecordScanner) -> tuple[bytes, bytes]:
+    """The first record, and what was read after it."""
+    held = b""
+    for chunk in text:
+        held += chunk
+        at = 0
+        while end := _LINE_END.search(held, at):
+            out = scanner.feed(held[at : end.end()])
+            at = end.end()
+            if scanner.records:
+                return out, held[at:]
+        held = held[at:]
+    return scanner.feed(held) + scanner.finish(), b""
+
+
+def _split(record: str, options: CsvOptions) -> Sequence[str]:
+    """One record's fields, by Python's reader: independent of the one that loads."""
+    quote = options.quote
+    reader = csv.reader(
+        io.StringIO(record, newline=""),
+        delimiter=options.delimiter,
+        quotechar=quote or None,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        escapechar=options.escape if options.escape != quote else None,
+    )
+    return [name.strip() for name in next(reader, [])]
+
+
+def _check_columns(found: Sequence[str], template: Template) -> None:
+    """Any order is fine; another set of names is not."""
+    expected = [column.name for column in template.columns]
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected]
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if not (missing or unknown or twice):
+        return
+    told = [
+        f"{what} {listed(names)}"
+        for what, names in (("missing", missing), ("unknown", unknown), ("twice", twice))
+        if names
+    ]
+    raise ColumnsDiffer(
+        f"line 1: the columns are not those of {template.identifier}: {'; '.join(told)}",
+        hint="deliver the columns of the template, or change the template first"
+        " (`lakewarden table plan`)",
+    )
+
+
+def _parquet_footer(path: Path) -> tuple[int, Sequence[str]]:
+    """Rows and column names: the file's own words, before any parser's."""
+    try:
+        footer = pq.read_metadata(path)
+        names = footer.schema.to_arrow_schema().names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise NotParquet(
+            "not a Parquet file, or a damaged one", hint="deliver it again, as Parquet"
+        ) from error
+    return footer.num_rows, names
+
+
+def _typed_targets(template: Template, path: Path) -> Sequence[Target]:
+    """The columns to fill, with the types that the Parquet file gives them (in DuckDB's words)."""
+    with duckdb.connect() as connection:
+        rows = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
+    kinds = {str(name): str(kind) for name, kind, *_ in rows}
+    return [
+        replace(target, source_type=kinds[target.name])
+        for target in targets(template, CsvOptions())
+    ]
+
+
+def _keeps_promises(file: DeliveredFile, reading: Reading) -> None:
+    if file.sha256 and reading.sha256 != file.sha256:
+        raise _checksum("SHA-256", file.sha256, reading.sha256)
+    if file.records is not None and reading.records != file.records:
+        raise RecordCountMismatch(
+            f"the manifest promises {file.records:,} records, the file holds {reading.records:,}",
+            hint="deliver the file whole, or with the manifest that belongs to it",
+        )
+
+
+def _checksum(kind: str, expected: str, found: str) -> ChecksumMismatch:
+    return ChecksumMismatch(
+        f"{kind} {found[:12]}…, the manifest says {expected[:12]}…",
+        hint="the file is not the one that was meant: deliver it again with its manifest",
+    )

@@ -1,0 +1,197 @@
+"""Stored bytes → unpacked bytes → UTF-8, as a chain of streams; each byte is seen once."""
+
+import codecs
+import hashlib
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from lakewarden.errors import Refused
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+PARQUET_MAGIC = b"PAR1"
+
+# A file that unpacks to more than this many times its size is taken for a bomb (once it is large).
+MAX_RATIO = 200
+_RATIO_COUNTS_FROM = 1 << 20
+
+
+class Truncated(Refused):
+    """A compressed file ends before its end."""
+
+
+class BadCompression(Refused):
+    """A compressed file is damaged, or something follows it."""
+
+
+class TooLarge(Refused):
+    """A file unpacks to more than the dataset allows."""
+
+
+class WrongEncoding(Refused):
+    """The bytes are not text in the encoding that the template names."""
+
+
+class _Inflater(Protocol):
+    """What zlib and zstandard have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+@dataclass
+class Tally:
+    """What passed through `tallied`: the digest and the size of the stored bytes."""
+
+    sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    md5: "hashlib._Hash | None" = None
+    bytes: int = 0
+
+
+def tallied(chunks: Iterable[bytes], tally: Tally) -> Iterator[bytes]:
+    """The same chunks, hashed and measured on their way."""
+    for chunk in chunks:
+        tally.sha256.update(chunk)
+        if tally.md5 is not None:
+            tally.md5.update(chunk)
+        tally.bytes += len(chunk)
+        yield chunk
+
+
+def unpacked(chunks: Iterable[bytes], *, max_bytes: int) -> Iterator[bytes]:
+    """The bytes of a gzip or zstd file (by its magic), or the bytes as they are.
+
+    Raises Truncated, BadCompression, and TooLarge above `max_bytes` or MAX_RATIO."""
+    stream = iter(chunks)
+    first = next(stream, b"")
+    start = _starting_with(first, stream)
+    if first.startswith(GZIP_MAGIC):
+        yield from _limited(_inflated(start, "gzip"), max_bytes)
+    elif first.startswith(ZSTD_MAGIC):
+        yield from _limited(_inflated(start, "zstd"), max_bytes)
+    else:
+        yield from _limited(((chunk, 0) for chunk in start), max_bytes)
+
+
+def decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
+    """The text as UTF-8 without a byte order mark. Python's own strict codecs decide what is
+    valid; bytes that are UTF-8 already pass untouched. Raises WrongEncoding with the line."""
+    name = codecs.lookup(encoding).name
+    decoder = codecs.getincrementaldecoder(name)("strict")
+    same = name in ("utf-8", "ascii", "utf-8-sig")
+    lines = passed = 0
+    first = True
+    held = b""
+    for data, final in _with_end(chunks):
+        try:
+            text = decoder.decode(data, final)
+        except UnicodeDecodeError as error:
+            raise _wrong_encoding(encoding, error, lines, passed) from None
+        out = data if same else text.encode()
+        if first and (out or final):
+            held += out
+            if len(held) < len(codecs.BOM_UTF8) and not final:
+                continue
+            out, held, first = held.removeprefix(codecs.BOM_UTF8), b"", False
+        lines += out.count(b"\n")
+        passed += len(data)
+        if out:
+            yield out
+
+
+def _with_end(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    for chunk in chunks:
+        yield chunk, False
+    yield b"", True
+
+
+def _wrong_encoding(
+    encoding: str, error: UnicodeDecodeError, lines: int, passed: int
+) -> WrongEncoding:
+    line = lines + 1 + bytes(error.object[: error.start]).count(b"\n")
+    return WrongEncoding(
+        f"line {line}, near byte {passed + error.start + 1}: not valid {encoding} ({error.reason})",
+        hint="set csv_options.encoding in the template to what the file is in, or deliver it anew",
+    )
+
+
+def _starting_with(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    if first:
+        yield first
+    yield from rest
+
+
+def _limited(pieces: Iterable[tuple[bytes, int]], max_bytes: int) -> Iterator[bytes]:
+    """Pieces with the compressed bytes read so far (0: not compressed), as long as they fit."""
+    total = 0
+    for piece, packed in pieces:
+        total += len(piece)
+        if total > max_bytes:
+            raise TooLarge(
+                f"more than {max_bytes:,} bytes unpacked",
+                hint="raise max_bytes of the dataset if such files are meant",
+            )
+        if packed and total > max(_RATIO_COUNTS_FROM, MAX_RATIO * packed):
+            raise TooLarge(
+                f"unpacks to more than {MAX_RATIO} times its size",
+                hint="deliver it uncompressed if such files are meant",
+            )
+        yield piece
+
+
+def _inflated(chunks: Iterable[bytes], kind: str) -> Iterator[tuple[bytes, int]]:
+    """Every member of the file, one after the other, in pieces of bounded size."""
+    inflater = _new(kind)
+    packed = 0
+    for chunk in chunks:
+        packed += len(chunk)
+        data = chunk
+        while data:
+            if inflater.eof:
+                inflater = _next_member(kind, data)
+            piece = _inflate(inflater, data[:_SLICE], kind)
+            data = inflater.unused_data + data[_SLICE:] if inflater.eof else data[_SLICE:]
+            if piece:
+                yield piece, packed
+    if not inflater.eof:
+        raise Truncated(
+            f"the {kind} data end before their end",
+            hint="the file was cut off on its way: deliver it again",
+        )
+
+
+# Small slices bound what one step can unpack to (gzip reaches about 1,000:1).
+_SLICE = 16 << 10
+
+
+def _inflate(inflater: _Inflater, data: bytes, kind: str) -> bytes:
+    import zstandard
+
+    try:
+        return inflater.decompress(data)
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise BadCompression(
+            f"the {kind} data are damaged ({error})", hint="deliver the file again"
+        ) from error
+
+
+def _new(kind: str) -> _Inflater:
+    if kind == "gzip":
+        return zlib.decompressobj(wbits=31)
+    import zstandard
+
+    return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+
+
+def _next_member(kind: str, data: bytes) -> _Inflater:
+    magic = GZIP_MAGIC if kind == "gzip" else ZSTD_MAGIC
+    if not data.startswith(magic[: len(data)]):
+        raise BadCompression(
+            f"something follows the {kind} data", hint="deliver the file again, and nothing else"
+        )
+    return _new(kind)
