@@ -50,11 +50,14 @@ class SqlLake:
     """The Protocol `Lake` on a database URL.
 
     uri: `sqlite:///path` or `postgresql+psycopg://…`. warehouse: where new tables lie, `s3://…` or
-    `file://…`. file_io: PyIceberg's `s3.*` properties. May be shared by threads.
+    `file://…`. file_io: PyIceberg's `s3.*` properties. lock_timeout: seconds that a writer waits
+    for another one. May be shared by threads.
     """
 
-    def __init__(self, uri: str, warehouse: str, file_io: Mapping[str, str]) -> None:
-        self._engine = make_engine(uri)
+    def __init__(
+        self, uri: str, warehouse: str, file_io: Mapping[str, str], *, lock_timeout: int = 30
+    ) -> None:
+        self._engine = make_engine(uri, lock_timeout)
         self._warehouse = warehouse
         self._file_io = {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO", **file_io}
         self._prepared = False

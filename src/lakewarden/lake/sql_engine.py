@@ -13,16 +13,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from lakewarden.errors import WrongUsage
 from lakewarden.lake.model import CatalogUnavailable
 
-LOCK_TIMEOUT = 30  # seconds that a writer waits for another one
 CONNECT_TIMEOUT = 10  # seconds
 ADVISORY_LOCK = 0x1A4E_3A9D  # ours, for making the tables
 
 _IMMEDIATE = "lakewarden_immediate"
 
 
-def make_engine(uri: str) -> Engine:
+def make_engine(uri: str, lock_timeout: int) -> Engine:
     """An engine whose errors are CatalogUnavailable (IntegrityError and DataError stay as they
-    are: they are answers). Connects to nothing yet."""
+    are: they are answers). A writer waits `lock_timeout` seconds for another one. Connects to
+    nothing yet."""
     try:
         url = make_url(uri)
     except ArgumentError:
@@ -33,9 +33,9 @@ def make_engine(uri: str) -> Engine:
         ) from None
     match url.get_backend_name():
         case "sqlite":
-            engine = _sqlite(url)
+            engine = _sqlite(url, lock_timeout)
         case "postgresql":
-            engine = _postgresql(url)
+            engine = _postgresql(url, lock_timeout)
         case other:
             raise WrongUsage(
                 f"a SQL catalog on {other} is not supported",
@@ -58,8 +58,6 @@ def writing(engine: Engine) -> Iterator[Connection]:
     with _connected(engine) as connection:
         connection.execution_options(**{_IMMEDIATE: True})
         with connection.begin():
-            if connection.dialect.name == "postgresql":
-                connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
             yield connection
 
 
@@ -87,13 +85,13 @@ def _connected(engine: Engine) -> Iterator[Connection]:
         raise CatalogUnavailable("every connection to the catalog is in use") from error
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, lock_timeout: int) -> Engine:
     if not url.database or url.database == ":memory:":
         raise WrongUsage(
             "a catalog in memory is gone when the command ends",
             hint="Write sqlite:///path/to/catalog.db.",
         )
-    engine = create_engine(url, connect_args={"timeout": LOCK_TIMEOUT}, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": lock_timeout}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _on_connect(dbapi: sqlite3.Connection, _record: object) -> None:
@@ -109,14 +107,20 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _postgresql(url: URL) -> Engine:
-    return create_engine(
+def _postgresql(url: URL, lock_timeout: int) -> Engine:
+    engine = create_engine(
         url,
         connect_args={} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT},
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,
         hide_parameters=True,
     )
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{lock_timeout}s'")
+
+    return engine
 
 
 def _translate_errors(engine: Engine) -> None:
@@ -134,5 +138,5 @@ def _translate_errors(engine: Engine) -> None:
         said = lines[0].replace(password, "***") if password else lines[0]
         raise CatalogUnavailable(
             f"the catalog's database did not do what it was asked: {said}",
-            hint="Nothing was half-done. Look whether the database is up, then run it again.",
+            hint="Look whether the database is up and not locked, then run the same command again.",
         ) from cause
