@@ -1,0 +1,184 @@
+"""A dbt project: what is in it, parsed once for as long as its files stay the same."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from lakewarden.batch.dbt_runner import DATABASE, DbtSite, invoke
+from lakewarden.batch.selection import Graph, Kind, LakeMark, ModelMarkInvalid, Node, Write
+from lakewarden.errors import WrongUsage
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.manifest import Manifest
+
+_log = structlog.get_logger(__name__)
+
+_FORMAT = 1
+_KEEP = 4  # parsed projects in the cache
+_SKIPPED = frozenset({"target", "logs", ".git", ".venv", "__pycache__"})
+_KINDS = {kind.value: kind for kind in Kind}
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+class DbtProjectMissing(WrongUsage):
+    """There is no dbt project in the folder."""
+
+
+@dataclass(frozen=True)
+class DbtProject:
+    """`folder` holds dbt_project.yml and is only read; `cache` may be emptied at any time."""
+
+    folder: Path
+    cache: Path
+
+
+def project_digest(folder: Path) -> str:
+    """The sha256, in hex, of the project's files (names and contents) and of what reads them.
+
+    Folders that dbt writes (target, logs) are left out, and so is what git and Python keep.
+    Raises DbtProjectMissing.
+    """
+    if not (folder / "dbt_project.yml").is_file():
+        raise DbtProjectMissing(
+            f"{folder} holds no dbt_project.yml",
+            hint="`lakewarden init` writes an example; without models, leave the folder out.",
+        )
+    whole = hashlib.sha256()
+    for package in ("dbt-core", "dbt-duckdb", "duckdb"):
+        whole.update(f"{package} {version(package)}\n".encode())
+    for file in sorted(_files(folder)):
+        name = file.relative_to(folder).as_posix()
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        whole.update(f"{len(name)} {name} {content}\n".encode())
+    return whole.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if name not in _SKIPPED]
+        yield from (Path(root, name) for name in files)
+
+
+def read_manifest(
+    project: DbtProject, site: DbtSite, *, variables: Mapping[str, object]
+) -> "Manifest":
+    """dbt's manifest of the project, from the cache or parsed anew; the caller may change it.
+
+    variables are not part of what is remembered: they belong in a model's SQL, where each run sees
+    its own, and not in what decides which models there are. A project that reads the environment
+    is parsed each time. Raises DbtProjectMissing, DbtProjectInvalid.
+    """
+    # The manifest holds absolute paths, so the same project elsewhere is another one.
+    key = f"{_FORMAT} {project_digest(project.folder)} {project.folder.absolute()}"
+    path = project.cache / f"{hashlib.sha256(key.encode()).hexdigest()}.msgpack"
+    cached = _load(path)
+    if cached is not None:
+        return cached
+    result = invoke(site, "parse", ["--no-write-json"], variables=variables)
+    manifest: Manifest = result.result  # type: ignore[assignment]  # what `parse` returns
+    if not manifest.env_vars and b"env_var" not in _settings(project.folder):
+        _save(path, manifest)
+    return manifest
+
+
+def _settings(folder: Path) -> bytes:
+    """dbt_project.yml, whose own use of the environment the manifest does not tell."""
+    return (folder / "dbt_project.yml").read_bytes()
+
+
+def _load(path: Path) -> "Manifest | None":
+    """The manifest in a cache file; None where there is none that can be read."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    digest, packed = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+    if hashlib.sha256(packed).digest() != digest:
+        _log.warning("a damaged file in the cache of parsed dbt projects is made again", path=path)
+        return None
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt.parser.manifest import extended_mashumuro_decoder
+
+    manifest: Manifest = Manifest.from_msgpack(packed, decoder=extended_mashumuro_decoder)
+    manifest.build_flat_graph()  # type: ignore[no-untyped-call]  # dbt's own has no annotations
+    return manifest
+
+
+def _save(path: Path, manifest: "Manifest") -> None:
+    """Put a manifest in the cache whole or not at all, whoever else does the same."""
+    from dbt.parser.manifest import extended_mashumaro_encoder
+
+    packed = manifest.to_msgpack(extended_mashumaro_encoder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(packed).digest() + packed)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    _forget_old(path.parent)
+
+
+def _forget_old(cache: Path) -> None:
+    """Keep the newest few. Another process may do the same, so what is gone is gone."""
+    found: list[tuple[float, Path]] = []
+    for file in cache.glob("*.msgpack"):
+        try:
+            found.append((file.stat().st_mtime, file))
+        except FileNotFoundError:
+            continue
+    for _, file in sorted(found, reverse=True)[_KEEP:]:
+        file.unlink(missing_ok=True)
+
+
+def graph_of(manifest: "Manifest") -> Graph:
+    """The parts of a manifest that decide what runs; raises ModelMarkInvalid."""
+    nodes = [
+        Node(
+            id=source.unique_id,
+            name=source.name,
+            kind=Kind.SOURCE,
+            # A source in another database is not a table of the lake, whatever its name.
+            schema=source.schema if source.database == DATABASE else "",
+            relation=source.identifier,
+        )
+        for source in manifest.sources.values()
+    ]
+    for node in manifest.nodes.values():
+        kind = _KINDS.get(str(node.resource_type))
+        if kind is None:
+            continue
+        nodes.append(
+            Node(
+                id=node.unique_id,
+                name=node.name,
+                kind=kind,
+                parents=tuple(node.depends_on_nodes),
+                schema=node.schema,
+                relation=node.alias,
+                inlined=node.config.materialized == "ephemeral",
+                mark=_mark(node.name, node.config.meta),
+            )
+        )
+    return {node.id: node for node in nodes}
+
+
+def _mark(model: str, meta: Mapping[str, object]) -> LakeMark | None:
+    match meta.get("lake"):
+        case None:
+            return None
+        case {"table": str(table), "write": "all" | "batch" as write, **rest} if not rest:
+            if table.count(".") == 1 and all(table.split(".")):
+                return LakeMark(table, Write(write))
+    raise ModelMarkInvalid(
+        f"model {model} has a meta.lake that cannot be read",
+        hint="Write it as `meta: {lake: {table: namespace.name, write: all}}`, or `write: batch`.",
+    )

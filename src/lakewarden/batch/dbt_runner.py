@@ -1,0 +1,173 @@
+"""One dbt invocation in this process: quiet, alone, and without traces.
+
+dbt keeps state in the process (flags, loggers, adapters, the working directory), so invocations
+are made one at a time and put back what they change. dbt is imported when it is first needed.
+"""
+
+import json
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakewarden.batch.duck import DuckConfig, options
+from lakewarden.errors import WrongUsage
+
+if TYPE_CHECKING:
+    from dbt.cli.main import dbtRunnerResult
+    from dbt.contracts.graph.manifest import Manifest
+
+DATABASE = "models"  # DuckDB names a database after its file
+_PROFILE = "lakewarden"
+_TARGET = "lake"
+_THREADS = 4
+_KEPT = ("manifest.json", "run_results.json")
+_LONGEST_MESSAGE = 500  # characters; the log has the whole
+
+_ALONE = threading.Lock()
+
+
+class DbtProjectInvalid(WrongUsage):
+    """dbt does not accept the project's files."""
+
+
+@dataclass(frozen=True)
+class DbtSite:
+    """Where one run of dbt works: the user's project, which is only read, and a folder in scratch.
+
+    Paths are absolute, since dbt changes the working directory.
+    """
+
+    project: Path
+    folder: Path
+
+    @property
+    def database(self) -> Path:
+        return self.folder / f"{DATABASE}.duckdb"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.folder / "artifacts"
+
+    @property
+    def log(self) -> Path:
+        return self.artifacts / "dbt.log"
+
+
+def prepare_site(project: Path, folder: Path, duck: DuckConfig) -> DbtSite:
+    """Make the folder, with a profile for our database. The profile holds no secret: dbt opens a
+    database that we hold open already, with its extensions and its S3 secret."""
+    site = DbtSite(project.absolute(), folder.absolute())
+    shutil.rmtree(site.folder, ignore_errors=True)
+    site.artifacts.mkdir(parents=True)
+    output = {
+        "type": "duckdb",
+        "path": str(site.database),
+        "schema": "main",
+        "threads": _THREADS,
+        "keep_open": False,
+        "config_options": dict(options(duck)),
+        "settings": {"TimeZone": "UTC"},
+    }
+    profile = {_PROFILE: {"target": _TARGET, "outputs": {_TARGET: output}}}
+    (site.folder / "profiles.yml").write_text(json.dumps(profile))
+    return site
+
+
+def invoke(
+    site: DbtSite,
+    command: str,
+    arguments: Sequence[str] = (),
+    *,
+    variables: Mapping[str, object],
+    manifest: "Manifest | None" = None,
+) -> "dbtRunnerResult":
+    """Run one dbt command; its log and artifacts end in `site.artifacts` (a folder a command).
+
+    manifest: spares the parsing; dbt writes into it. Raises DbtProjectInvalid where dbt refuses
+    the project, and whatever else ended dbt; nodes that failed are in the result.
+    """
+    from dbt.cli.main import dbtRunner
+
+    target = site.folder / f"target-{command}"
+    line = [
+        command,
+        *("--project-dir", str(site.project)),
+        *("--profiles-dir", str(site.folder)),
+        *("--profile", _PROFILE),
+        *("--target", _TARGET),
+        *("--target-path", str(target)),
+        *("--log-path", str(site.artifacts)),
+        *("--log-level", "none"),
+        *("--log-level-file", "debug"),
+        "--quiet",
+        "--no-print",
+        "--no-use-colors-file",
+        "--no-partial-parse",
+        "--no-send-anonymous-usage-stats",
+        *("--vars", json.dumps(variables)),
+        *arguments,
+    ]
+    with _alone():
+        result = dbtRunner(manifest=manifest).invoke(line)
+    _keep(target, site.artifacts / command)
+    if result.exception is not None:
+        raise _explained(result.exception, site) from result.exception
+    return result
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock, and give back the working directory and the loggers as they were."""
+    with _ALONE:
+        folder = Path.cwd()
+        root = logging.getLogger()
+        handlers, level = list(root.handlers), root.level
+        try:
+            yield
+        finally:
+            os.chdir(folder)
+            root.handlers[:], root.level = handlers, level
+            _close_logs()
+
+
+def _close_logs() -> None:
+    from dbt_common.events.event_manager_client import cleanup_event_logger
+
+    cleanup_event_logger()
+    for name in ("file_log", "stdout_log"):
+        log = logging.getLogger(name)
+        for handler in list(log.handlers):
+            log.removeHandler(handler)
+            handler.close()
+
+
+def _keep(target: Path, artifacts: Path) -> None:
+    """Move the artifacts that say what ran and what came of it; compiled copies are left."""
+    artifacts.mkdir(exist_ok=True)
+    for name in _KEPT:
+        if (target / name).exists():
+            shutil.move(target / name, artifacts / name)
+    shutil.rmtree(target, ignore_errors=True)
+
+
+def _explained(error: BaseException, site: DbtSite) -> BaseException:
+    from dbt_common.exceptions import DbtBaseException
+
+    if not isinstance(error, DbtBaseException):
+        return error
+    return DbtProjectInvalid(
+        f"dbt refuses the project {site.project}: {brief(str(error))}",
+        hint=f"The whole log is {site.log}.",
+    )
+
+
+def brief(message: str) -> str:
+    """A message on one line, cut where it gets long."""
+    line = " ".join(message.split())
+    return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"

@@ -1,0 +1,253 @@
+"""Transform: dbt builds what the batch touched, marked models go back to the branch, dbt tests.
+
+The tests read what was written: between building and testing, the relation of each marked model
+becomes a view over the branch's new table. So what is tested is what is published.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from lakewarden.aws.objects import Objects, StorageUnavailable
+from lakewarden.batch.dbt_project import DbtProject, graph_of, read_manifest
+from lakewarden.batch.dbt_runner import DbtSite, brief, invoke, prepare_site
+from lakewarden.batch.dbt_write import Output, write_back
+from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
+from lakewarden.batch.model import Loaded, TestResult, Transformed
+from lakewarden.batch.selection import Kind, Node, Selection, View, check_marks, select
+from lakewarden.batch.sql_types import duckdb_type
+from lakewarden.errors import Failed
+from lakewarden.lake.apply import apply
+from lakewarden.lake.model import Lake, Pin
+from lakewarden.tables.plan import plan
+from lakewarden.tables.template import Template
+from lakewarden.tables.types import iceberg_type
+
+if TYPE_CHECKING:
+    from dbt.artifacts.schemas.results import NodeResult
+    from dbt.contracts.graph.manifest import Manifest
+    from duckdb import DuckDBPyConnection
+    from pyiceberg.catalog import Catalog
+
+_log = structlog.get_logger(__name__)
+
+_BUILD = "lakewarden-build"
+_TEST = "lakewarden-test"
+# How DuckDB says, through dbt, that the store did not answer. An answer of 4xx is not among them.
+_OUTAGE = re.compile(
+    r"HTTP 5\d\d|HTTP 429|Could not (connect|establish|resolve)|Connection (error|refused|reset)"
+    r"|Timeout was reached|timed out|Failed to (connect|read from connection)",
+    re.IGNORECASE,
+)
+_FULL = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
+
+
+class ModelFailed(Failed):
+    """A model could not be built."""
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What the steps of one transform share."""
+
+    loaded: Loaded
+    lake: Lake
+    templates: Mapping[str, Template]
+    duck: DuckConfig
+    objects: Objects
+    site: DbtSite
+
+    @property
+    def batches(self) -> Sequence[str]:
+        return [self.loaded.received.run.batch]
+
+    @property
+    def variables(self) -> Mapping[str, object]:
+        """What models read as var('batches') and var('dataset')."""
+        return {"batches": self.batches, "dataset": self.loaded.received.run.dataset}
+
+
+def transform(
+    loaded: Loaded,
+    *,
+    lake: Lake,
+    project: DbtProject | None,
+    templates: Mapping[str, Template],
+    duck: DuckConfig,
+    objects: Objects,
+    scratch: Path,
+) -> Transformed:
+    """Build and test, on the batch's branch, the models downstream of the tables it touched.
+
+    templates: by "namespace.name". scratch: a folder of this run; dbt's artifacts and log stay in
+    `scratch/dbt/artifacts`, everything else is removed. Without a project, or with nothing
+    downstream, nothing runs. Failing tests are results, not errors.
+
+    Raises ModelFailed, ModelColumnsDiffer, ModelMisfit; WrongUsage where the dbt project is wrong;
+    StorageUnavailable, CatalogUnavailable.
+    """
+    nothing = Transformed(loaded, (), (), frozenset(), None)
+    if project is None:
+        return nothing
+    site = prepare_site(project.folder, scratch / "dbt", duck)
+    stage = _Stage(loaded, lake, templates, duck, objects, site)
+    manifest = read_manifest(project, site, variables=stage.variables)
+    pin = lake.pin(loaded.branch.name)
+    selection = _select(stage, manifest, pin)
+    if not selection.build and not selection.tests:
+        return nothing
+    try:
+        tests = _run(stage, manifest, pin, selection)
+    finally:
+        site.database.unlink(missing_ok=True)
+    models = tuple(n.name for n in selection.build if n.kind is Kind.MODEL and not n.inlined)
+    return Transformed(loaded, models, tests, selection.reads, site.artifacts)
+
+
+def _select(stage: _Stage, manifest: "Manifest", pin: Pin) -> Selection:
+    graph = graph_of(manifest)
+    check_marks(graph, stage.templates)
+    return select(
+        graph,
+        touched={file.table for file in stage.loaded.files} | set(stage.loaded.data_files),
+        present=pin.tables.keys(),
+        described=stage.templates.keys(),
+    )
+
+
+def _run(
+    stage: _Stage, manifest: "Manifest", pin: Pin, selection: Selection
+) -> Sequence[TestResult]:
+    # dbt opens the same file, and so shares this database: its extensions, secret and limits.
+    with connect(stage.duck, str(stage.site.database), extensions=EXTENSIONS) as connection:
+        for view in selection.views:
+            _create_view(connection, view.schema, view.relation, _source(view, pin, stage))
+        if selection.build:
+            _build(stage, manifest, selection.build)
+        _write(stage, connection, selection)
+        return _test(stage, manifest, selection.tests) if selection.tests else ()
+
+
+def _source(view: View, pin: Pin, stage: _Stage) -> str:
+    """SQL for a lake table as pinned; without rows where it does not exist yet."""
+    if view.table in pin.tables:
+        return _scan(pin.tables[view.table])
+    columns = ", ".join(
+        f"CAST(NULL AS {duckdb_type(iceberg_type(column.type))}) AS {identifier(column.name)}"
+        for column in stage.templates[view.table].all_columns
+    )
+    return f"SELECT {columns} WHERE false"
+
+
+def _scan(location: str) -> str:
+    return f"SELECT * FROM iceberg_scan({literal(location)})"
+
+
+def _create_view(connection: "DuckDBPyConnection", schema: str, relation: str, select: str) -> None:
+    import duckdb
+
+    name = f"{identifier(schema)}.{identifier(relation)}"
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+    try:
+        connection.execute(f"CREATE VIEW {name} AS {select}")
+    except (duckdb.HTTPException, duckdb.IOException) as error:
+        raise _outage(f"{schema}.{relation} could not be read: {error}") or error from error
+
+
+def _build(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> None:
+    for node in nodes:
+        manifest.nodes[node.id].tags.append(_BUILD)
+    kinds = ("--resource-type", "model", "--resource-type", "seed")
+    # `build` rather than `run`: seeds are made along, in the order of the graph.
+    results = _dbt(stage, "build", manifest, [*kinds, "--select", f"tag:{_BUILD}"])
+    failed = [result for result in results if str(result.status) not in ("success", "skipped")]
+    if not failed:
+        return
+    first = failed[0]
+    others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    message = f"model {first.node.name} failed{others}: {brief(first.message or '')}"
+    outages = (_outage(result.message or "") for result in failed)
+    raise next(filter(None, outages), None) or ModelFailed(
+        message, hint=f"The whole log is {stage.site.log}."
+    )
+
+
+def _write(stage: _Stage, connection: "DuckDBPyConnection", selection: Selection) -> None:
+    """Marked models → tables of the branch → views over them, in the place of the models."""
+    branch, run = stage.loaded.branch, stage.loaded.received.run
+    catalog = stage.lake.catalog(branch)
+    for node, mark in selection.writes:
+        _create_missing(catalog, stage.templates[mark.table])
+        output = Output(node, mark.table, mark.write, stage.batches)
+        write_back(
+            connection,
+            output,
+            catalog.load_table(mark.table),
+            stage.objects,
+            scratch=stage.site.folder / "files",
+            stem=re.sub(r"[^\w.-]+", "-", f"{branch.name}-{node.name}"),
+            run=run.id,
+        )
+        location = catalog.load_table(mark.table).metadata_location
+        _drop(connection, node)
+        _create_view(connection, node.schema, node.relation, _scan(location))
+        _log.info("model written", model=node.name, table=mark.table)
+
+
+def _create_missing(catalog: "Catalog", template: Template) -> None:
+    if not catalog.table_exists(template.identifier):
+        apply(catalog, plan(template, None))
+
+
+def _drop(connection: "DuckDBPyConnection", node: Node) -> None:
+    row = connection.execute(
+        "SELECT table_type FROM information_schema.tables"
+        " WHERE table_schema = ? AND table_name = ?",
+        [node.schema, node.relation],
+    ).fetchone()
+    kind = "VIEW" if row and row[0] == "VIEW" else "TABLE"
+    connection.execute(f"DROP {kind} {identifier(node.schema)}.{identifier(node.relation)}")
+
+
+def _test(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> Sequence[TestResult]:
+    for node in nodes:
+        manifest.nodes[node.id].tags.append(_TEST)
+    # Empty: these tests, and not those of every model that they touch.
+    only = ["--select", f"tag:{_TEST}", "--indirect-selection", "empty"]
+    results = [_result(result) for result in _dbt(stage, "test", manifest, only)]
+    for result in results:
+        outage = _outage(result.message) if result.status == "error" else None
+        if outage is not None:
+            raise outage
+    return tuple(sorted(results, key=lambda result: result.name))
+
+
+def _result(result: "NodeResult") -> TestResult:
+    status = str(result.status)
+    return TestResult(
+        name=result.node.name,
+        status=status if status in ("pass", "warn", "fail") else "error",
+        failures=result.failures or 0,
+        message=brief(result.message or ""),
+    )
+
+
+def _dbt(
+    stage: _Stage, command: str, manifest: "Manifest", arguments: Sequence[str]
+) -> Sequence["NodeResult"]:
+    outcome = invoke(stage.site, command, arguments, variables=stage.variables, manifest=manifest)
+    results: Sequence[NodeResult] = outcome.result.results  # type: ignore[union-attr] # build, test
+    return results
+
+
+def _outage(message: str) -> StorageUnavailable | None:
+    """The error for a message that says that S3 was away, or the disk full."""
+    if _FULL.search(message):
+        return StorageUnavailable(brief(message), hint="Make room on the disk, then run it again.")
+    if _OUTAGE.search(message):
+        return StorageUnavailable(brief(message), hint="Run it again when S3 answers.")
+    return None
