@@ -183,7 +183,8 @@ def _selection(
                 hint="Write it as a model over the raw table, which is a log of all deliveries.",
             )
     ordered = sorted((graph[test] for test in tests), key=lambda node: node.name)
-    return Selection(tuple(build), tuple(ordered), tuple(views))
+    # Two packages may name one table as their source.
+    return Selection(tuple(build), tuple(ordered), tuple(dict.fromkeys(views)))
 
 
 def _children(graph: Graph) -> Mapping[str, Sequence[str]]:
