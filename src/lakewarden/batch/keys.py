@@ -18,7 +18,9 @@ _FORMS = {
     "month": (re.compile(r"[0-9]{4}-[0-9]{2}"), "YYYY-MM", "2013-01"),
 }
 _KEY_BYTES = 1024  # S3: "Naming Amazon S3 objects", the length of a key in UTF-8
-# Controls, invisible marks (also those that turn text around), half characters, line separators.
+_NO_PARTS = frozenset({"", ".", ".."})
+# Unicode's classes of controls, of invisible marks (also those that turn text around), of half
+# characters and of line separators.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
@@ -119,27 +121,32 @@ def name_fault(name: str, *, room: int = _KEY_BYTES) -> str | None:
     Names are never decoded: `%2e` stays what it is. A name that would be unsafe if somebody
     decoded it is refused all the same.
     """
-    if any(unicodedata.category(c) in _UNSEEN for c in name):
+    if _has_unseen(name):
         return "it has a control or invisible character"
     if len(name.encode()) > room:
         return f"it is longer than {room} bytes"
     while True:
         if fault := _path_fault(name):
             return fault
-        decoded = unquote(name)
-        if decoded == name:
+        if "%" not in name or (decoded := unquote(name)) == name:
             return None
         name = decoded
 
 
+def _has_unseen(name: str) -> bool:
+    if name.isascii():
+        return not name.isprintable()
+    return any(unicodedata.category(c) in _UNSEEN for c in name)
+
+
 def _path_fault(name: str) -> str | None:
-    if any(unicodedata.category(c) in _UNSEEN for c in name):
+    if _has_unseen(name):
         return "it hides a control character behind percent-encoding"
     if "\\" in name:
         return "it has a backslash"
     if "://" in name or name.startswith("/"):
         return "it is absolute"
-    if any(part in ("", ".", "..") for part in name.split("/")):
+    if not _NO_PARTS.isdisjoint(name.split("/")):
         return "it has an empty part, or a part that is . or .."
     return None
 

@@ -1,0 +1,152 @@
+"""Quarantine files: the records that did not fit, kept byte for byte for mending.
+
+One Parquet file a run, `ops/quarantine/<dataset>/<run>.parquet`. Its column `raw` is row data:
+nothing here logs it, and listing does not open the files.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, fields
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lakewarden.aws.objects import Objects
+from lakewarden.batch.keys import quoted
+from lakewarden.batch.model import Misfit, Run
+from lakewarden.errors import Failed, WrongUsage
+
+PREFIX = "ops/quarantine/"
+FORMAT = b"1"
+_FORMAT_KEY = b"lakewarden.quarantine.format"
+_SCHEMA = pa.schema(
+    [
+        pa.field("file", pa.string(), nullable=False),
+        pa.field("file_sha256", pa.string(), nullable=False),
+        pa.field("line", pa.int64(), nullable=False),
+        pa.field("column", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+        pa.field("raw", pa.binary(), nullable=False),
+    ],
+    metadata={_FORMAT_KEY: FORMAT},
+)
+_BATCH_ROWS = 8192
+_BATCH_BYTES = 8 << 20
+
+
+class QuarantineUnknown(WrongUsage):
+    """No quarantine file under this key."""
+
+
+class QuarantineUnreadable(Failed):
+    """Not a quarantine file, or one of a format that this release does not read."""
+
+
+@dataclass(frozen=True)
+class QuarantineFile:
+    """One run's quarantine, told without opening it."""
+
+    key: str
+    dataset: str
+    run: str
+    bytes: int
+    at: datetime
+
+
+def key_of(run: Run) -> str:
+    """Where a run's quarantine is kept."""
+    return f"{PREFIX}{run.dataset}/{run.id}.parquet"
+
+
+def write(objects: Objects, run: Run, misfits: Iterable[Misfit], scratch: Path) -> str | None:
+    """Keep a run's misfits, in the order given; their key, or None where there are none.
+
+    Takes memory for some megabytes of them, and room in the folder `scratch` for all.
+    """
+    rest = iter(misfits)
+    if (first := next(rest, None)) is None:
+        return None
+    with tempfile.NamedTemporaryFile(dir=scratch, suffix=".parquet") as file:
+        with pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer:
+            for batch in _batches(chain([first], rest)):
+                writer.write_batch(_columns(batch))
+        file.flush()
+        objects.upload(key_of(run), Path(file.name))
+    return key_of(run)
+
+
+def _batches(misfits: Iterable[Misfit]) -> Iterator[list[Misfit]]:
+    batch: list[Misfit] = []
+    held = 0
+    for misfit in misfits:
+        batch.append(misfit)
+        held += len(misfit.raw) + len(misfit.message)
+        if len(batch) == _BATCH_ROWS or held >= _BATCH_BYTES:
+            yield batch
+            batch, held = [], 0
+    if batch:
+        yield batch
+
+
+def _columns(batch: list[Misfit]) -> pa.RecordBatch:
+    columns = zip(*(astuple(misfit) for misfit in batch), strict=True)
+    arrays = [
+        pa.array(column, type=field.type) for column, field in zip(columns, _SCHEMA, strict=True)
+    ]
+    return pa.record_batch(arrays, schema=_SCHEMA)
+
+
+def read(objects: Objects, key: str) -> Iterator[Misfit]:
+    """A quarantine file's records, in the order in which they were kept; memory stays small.
+
+    The file passes through an unnamed temporary file that nobody else can open. Raises
+    QuarantineUnknown, QuarantineUnreadable.
+    """
+    version = objects.head(key) if key.startswith(PREFIX) else None
+    if version is None:
+        raise QuarantineUnknown(
+            f"there is no quarantine {quoted(key)}",
+            hint='"lakewarden quarantine list" shows those that there are.',
+        )
+    with tempfile.TemporaryFile() as file:
+        for chunk in objects.stream(version):
+            file.write(chunk)
+        file.seek(0)
+        opened = _opened(file, key)
+        for group in range(opened.num_row_groups):
+            yield from (Misfit(**row) for row in opened.read_row_group(group).to_pylist())
+
+
+def _opened(file: IO[bytes], key: str) -> pq.ParquetFile:
+    try:
+        opened = pq.ParquetFile(file)
+    except pa.ArrowInvalid as error:
+        raise _unreadable(key, "no Parquet file") from error
+    if (opened.schema_arrow.metadata or {}).get(_FORMAT_KEY) != FORMAT:
+        raise _unreadable(key, "another format, or none")
+    if opened.schema_arrow.names != [field.name for field in fields(Misfit)]:
+        raise _unreadable(key, "other columns")
+    return opened
+
+
+def _unreadable(key: str, found: str) -> QuarantineUnreadable:
+    return QuarantineUnreadable(
+        f"{key}: expected a quarantine file of format 1, found {found}",
+        hint="Was it written by a newer release? Read it with that one.",
+    )
+
+
+def list_quarantines(objects: Objects, dataset: str | None = None) -> list[QuarantineFile]:
+    """The quarantine files of a dataset (or of all), newest first."""
+    found = []
+    for version in objects.list(f"{PREFIX}{dataset}/" if dataset else PREFIX):
+        name, _, file = version.key.removeprefix(PREFIX).partition("/")
+        if file.endswith(".parquet") and "/" not in file:
+            run = file.removesuffix(".parquet")
+            found.append(QuarantineFile(version.key, name, run, version.size, version.modified))
+    return sorted(found, key=lambda quarantine: (quarantine.at, quarantine.key), reverse=True)
