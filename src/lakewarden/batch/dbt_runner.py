@@ -79,6 +79,15 @@ def prepare_site(project: Path, folder: Path, duck: DuckConfig) -> DbtSite:
     return site
 
 
+def clear_site(site: DbtSite) -> None:
+    """Remove everything but the artifacts: the database holds rows."""
+    for path in site.folder.iterdir():
+        if path.is_dir() and path != site.artifacts:
+            shutil.rmtree(path)
+        elif path.is_file():
+            path.unlink()
+
+
 def invoke(
     site: DbtSite,
     command: str,

@@ -14,7 +14,7 @@ import structlog
 
 from lakewarden.aws.objects import Objects, StorageUnavailable
 from lakewarden.batch.dbt_project import DbtProject, graph_of, read_manifest
-from lakewarden.batch.dbt_runner import DbtSite, brief, invoke, prepare_site
+from lakewarden.batch.dbt_runner import DbtSite, brief, clear_site, invoke, prepare_site
 from lakewarden.batch.dbt_write import Output, write_back
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
 from lakewarden.batch.model import Loaded, TestResult, Transformed
@@ -95,15 +95,15 @@ def transform(
         return nothing
     site = prepare_site(project.folder, scratch / "dbt", duck)
     stage = _Stage(loaded, lake, templates, duck, objects, site)
-    manifest = read_manifest(project, site, variables=stage.variables)
-    pin = lake.pin(loaded.branch.name)
-    selection = _select(stage, manifest, pin)
-    if not selection.build and not selection.tests:
-        return nothing
     try:
+        manifest = read_manifest(project, site, variables=stage.variables)
+        pin = lake.pin(loaded.branch.name)
+        selection = _select(stage, manifest, pin)
+        if not selection.build and not selection.tests:
+            return nothing
         tests = _run(stage, manifest, pin, selection)
     finally:
-        site.database.unlink(missing_ok=True)
+        clear_site(site)
     models = tuple(n.name for n in selection.build if n.kind is Kind.MODEL and not n.inlined)
     return Transformed(loaded, models, tests, selection.reads, site.artifacts)
 
