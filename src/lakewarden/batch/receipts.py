@@ -1,0 +1,293 @@
+"""Receipts: what became of each stage of each run, as one small JSON object a stage.
+
+Receipts are reports: what is published is known from the catalog. They never hold row data. Of
+our own errors they keep the message, which tells file, line, column and type; of any other error
+only its class, since a library's message may quote a cell.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lakewarden.aws.objects import Objects, ObjectVersion
+from lakewarden.batch.keys import quoted
+from lakewarden.batch.model import (
+    Audited,
+    Counts,
+    Loaded,
+    Published,
+    Received,
+    Run,
+    Transformed,
+)
+from lakewarden.errors import Failed, LakewardenError, Refused, WrongUsage
+
+PREFIX = "ops/batches/"
+STAGES = ("receive", "load", "transform", "audit", "publish")
+_RECEIPT = re.compile(r"[0-9]{4,}-[a-z]+\.json")
+_MESSAGE_LENGTH = 4000
+
+Result = Received | Loaded | Transformed | Audited | Published
+
+
+class ReceiptUnreadable(Failed):
+    """Not a receipt, or one of a format that this release does not read."""
+
+
+class RunUnknown(WrongUsage):
+    """No receipts of such a run."""
+
+
+class _Part(BaseModel):
+    """Fields that a later release adds are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class ReceiptError(_Part):
+    code: str
+    message: str
+    hint: str | None = None
+
+
+class ReceiptCounts(_Part):
+    """records_in = loaded + quarantined."""
+
+    records_in: Annotated[int, Field(alias="in")]
+    loaded: int
+    quarantined: int
+
+    @classmethod
+    def of(cls, counts: Counts) -> Self:
+        return cls(
+            records_in=counts.records_in, loaded=counts.loaded, quarantined=counts.quarantined
+        )
+
+
+class ReceiptObject(_Part):
+    """A file as it was read: `records` as promised (receive) or as counted (load)."""
+
+    key: str
+    version_id: str
+    sha256: str | None = None
+    bytes: int
+    records: int | None = None
+
+    @classmethod
+    def of(cls, version: ObjectVersion, sha256: str | None, records: int | None) -> Self:
+        return cls(
+            key=version.key,
+            version_id=version.version_id,
+            sha256=sha256,
+            bytes=version.size,
+            records=records,
+        )
+
+
+class ReceiptTable(_Part):
+    """Metadata locations; None where there was no table."""
+
+    before: str | None = None
+    after: str | None = None
+
+
+class ReceiptTest(_Part):
+    name: str
+    status: str
+    failures: int
+
+
+class Receipt(_Part):
+    """One stage of one run. `seconds` is how long the stage took, `at` when it ended."""
+
+    format: Literal[1] = 1
+    dataset: str
+    batch: str
+    run: str
+    stage: str
+    outcome: Literal["ok", "refused", "failed"]
+    at: datetime
+    seconds: float
+    error: ReceiptError | None = None
+    counts: ReceiptCounts | None = None
+    tables: Mapping[str, ReceiptTable] = {}
+    objects: Sequence[ReceiptObject] = ()
+    completeness: str | None = None  # how the delivery was known to be complete
+    delivery_hash: str | None = None
+    branch: str | None = None
+    quarantine: str | None = None  # key of the quarantine file
+    models: Sequence[str] = ()
+    tests: Sequence[ReceiptTest] = ()
+    accepted: str | None = None  # the failing test that somebody took on their word
+    version: int | None = None  # of the publication
+
+    def body(self) -> dict[str, object]:
+        """As JSON values, without what is not known."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+# ── making ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def receipt_of(
+    run: Run,
+    stage: str,
+    outcome: Result | BaseException,
+    *,
+    at: datetime,
+    seconds: float,
+    counts: Counts | None = None,
+    quarantine: str | None = None,
+) -> Receipt:
+    """The receipt of a stage that ended with a result or with an error.
+
+    `counts` and `quarantine` are for an error that came after records were counted and kept; a
+    result brings its own.
+    """
+    told: dict[str, object] = {"counts": counts and ReceiptCounts.of(counts)}
+    told["quarantine"] = quarantine
+    if isinstance(outcome, BaseException):
+        told["error"] = _error(outcome)
+    else:
+        told |= _told(outcome)
+    return Receipt.model_validate(
+        {
+            "dataset": run.dataset,
+            "batch": run.batch,
+            "run": run.id,
+            "stage": stage,
+            "outcome": _outcome(outcome),
+            "at": at,
+            "seconds": round(seconds, 3),
+            **told,
+        }
+    )
+
+
+def _outcome(outcome: Result | BaseException) -> str:
+    if isinstance(outcome, Refused):
+        return "refused"
+    return "failed" if isinstance(outcome, BaseException) else "ok"
+
+
+def _error(error: BaseException) -> ReceiptError:
+    if isinstance(error, LakewardenError):
+        message = error.message[:_MESSAGE_LENGTH]
+        return ReceiptError(code=error.code, message=message, hint=error.hint)
+    if isinstance(error, KeyboardInterrupt):
+        return ReceiptError(code="interrupted", message="the run was interrupted")
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    return ReceiptError(
+        code="unexpected",
+        message=f"an error that Lakewarden does not know: {name}",
+        hint="The log of the run has the details. Please report it.",
+    )
+
+
+def _told(result: Result) -> dict[str, object]:
+    """What a result has to say. Counts go on to every later stage, long lists do not."""
+    match result:
+        case Received():
+            files = [ReceiptObject.of(f.version, f.sha256, f.records) for f in result.files]
+            return {
+                "objects": files,
+                "completeness": result.completeness,
+                "delivery_hash": result.delivery_hash,
+            }
+        case Loaded():
+            read = [
+                ReceiptObject.of(f.version, f.sha256, f.counts.records_in) for f in result.files
+            ]
+            return {**_loaded(result), "objects": read}
+        case Transformed():
+            tests = [
+                ReceiptTest(name=t.name, status=t.status, failures=t.failures) for t in result.tests
+            ]
+            return {**_loaded(result.loaded), "models": result.models, "tests": tests}
+        case Audited():
+            accepted = result.accepted.name if result.accepted else None
+            return {**_loaded(result.transformed.loaded), "accepted": accepted}
+        case Published():
+            publication = result.publication
+            tables = {
+                name: ReceiptTable(before=change.before, after=change.after)
+                for name, change in publication.tables.items()
+            }
+            return {
+                **_told(result.audited),
+                "tables": tables,
+                "version": publication.version,
+            }
+
+
+def _loaded(loaded: Loaded) -> dict[str, object]:
+    return {
+        "counts": ReceiptCounts.of(loaded.counts),
+        "quarantine": loaded.quarantine,
+        "branch": loaded.branch.name,
+    }
+
+
+# ── reading ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run as its last receipt tells it; `receipts` is how many stages left one."""
+
+    run: str
+    dataset: str
+    receipts: int
+    last: Receipt
+
+
+def list_runs(
+    objects: Objects, dataset: str | None = None, *, most: int | None = None
+) -> list[RunSummary]:
+    """The runs of a dataset (or of all), newest first; only the last receipt of each is read.
+
+    Raises ReceiptUnreadable.
+    """
+    runs: dict[tuple[str, str], list[ObjectVersion]] = {}
+    for version in objects.list(f"{PREFIX}{dataset}/" if dataset else PREFIX):
+        parts = version.key.removeprefix(PREFIX).split("/")
+        if len(parts) == 3 and _RECEIPT.fullmatch(parts[2]):
+            runs.setdefault((parts[0], parts[1]), []).append(version)
+    newest = sorted(runs.items(), key=lambda item: (item[1][-1].modified, item[0]), reverse=True)
+    return [
+        RunSummary(run, name, len(versions), _read(objects, versions[-1]))
+        for (name, run), versions in newest[:most]
+    ]
+
+
+def receipts_of(objects: Objects, dataset: str, run: str) -> list[Receipt]:
+    """All receipts of one run, in order; raises RunUnknown, ReceiptUnreadable."""
+    prefix = f"{PREFIX}{dataset}/{run}/"
+    found = [v for v in objects.list(prefix) if _RECEIPT.fullmatch(v.key.removeprefix(prefix))]
+    if not found:
+        raise RunUnknown(
+            f"there is no run {quoted(run)} of dataset {quoted(dataset)}",
+            hint='"lakewarden batch list" shows those that there are.',
+        )
+    return [_read(objects, version) for version in found]
+
+
+def parse_receipt(body: bytes, *, key: str) -> Receipt:
+    """A stored receipt of format 1, also one of a later release that has more fields."""
+    try:
+        return Receipt.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the whole"
+    raise ReceiptUnreadable(
+        f"{key}: expected a receipt of format 1, but {field} is not as it should be",
+        hint="Was it written by a newer release? Read it with that one.",
+    )
+
+
+def _read(objects: Objects, version: ObjectVersion) -> Receipt:
+    return parse_receipt(objects.get(version.key, version.version_id).body, key=version.key)
