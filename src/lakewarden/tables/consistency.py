@@ -23,6 +23,7 @@ from lakewarden.tables.types import TIME_TRANSFORMS, iceberg_type, spell, transf
 class Contradiction:
     path: tuple[str | int, ...]
     message: str
+    at_key: bool = False  # the field's name is wrong, not its value
 
 
 def contradictions(
@@ -135,12 +136,15 @@ def _properties(written: Mapping[str, object]) -> Iterator[Contradiction]:
     for name, value in written.items():
         path = ("properties", name)
         full = PROPERTY_NAMES.get(name, name)
+        wrong = None
         if name not in PROPERTY_NAMES and "." not in name:
-            yield Contradiction(path, f"expected {short}, or a name with a dot, found {name!r}")
+            wrong = f"expected {short}, or a name with a dot, found {name!r}"
         elif full in SET_BY_US or full == BATCH_METRICS or full.startswith(OUR_PREFIX):
-            yield Contradiction(path, f"{name} is set by Lakewarden itself; leave it out")
+            wrong = f"{name} is set by Lakewarden itself; leave it out"
         elif full != name and full in written:
-            yield Contradiction(path, f"{name} and {full} are the same property")
+            wrong = f"{name} and {full} are the same property"
+        if wrong:
+            yield Contradiction(path, wrong, at_key=True)
         else:
             yield from _property_value(path, full, value)
 

@@ -39,7 +39,7 @@ def _codec(name: str) -> str:
     expected = "a text encoding that Python knows, such as utf-8 or cp932"
     try:
         found = codecs.lookup(name)
-        b"".decode(name)  # refuses the codecs that are not text, such as base64
+        "".encode(name)  # refuses the codecs that are not text, such as base64
     except (LookupError, ValueError) as error:
         raise ValueError(expected) from error
     if found.incrementaldecoder is None:
@@ -206,7 +206,7 @@ def parse_template(document: Document) -> Template:
     written = template.properties or {}
     wrong = contradictions(found, written=written, csv_options=_has_csv_options(template))
     if wrong:
-        raise TemplateInvalid([document.mistake(c.path, c.message) for c in wrong])
+        raise TemplateInvalid([document.mistake(c.path, c.message, at_key=c.at_key) for c in wrong])
     return found
 
 
@@ -261,6 +261,8 @@ def _expectation(error: ErrorDetails) -> str:
             return "expected a name of lower-case letters, digits and _ that begins with a letter"
         case "enum":
             return f"expected {context['expected']}"
+        case "bool_type":
+            return "expected true or false"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "expected a mapping of fields"
         case "int_type" | "float_type" | "bool_type" | "string_type" if (
