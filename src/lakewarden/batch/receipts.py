@@ -6,7 +6,7 @@ only its class, since a library's message may quote a cell.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -115,13 +115,13 @@ class Receipt(_Part):
     error: ReceiptError | None = None
     counts: ReceiptCounts | None = None
     tables: Mapping[str, ReceiptTable] = {}
-    objects: Sequence[ReceiptObject] = ()
+    objects: tuple[ReceiptObject, ...] = ()
     completeness: str | None = None  # how the delivery was known to be complete
     delivery_hash: str | None = None
     branch: str | None = None
     quarantine: str | None = None  # key of the quarantine file
-    models: Sequence[str] = ()
-    tests: Sequence[ReceiptTest] = ()
+    models: tuple[str, ...] = ()
+    tests: tuple[ReceiptTest, ...] = ()
     accepted: str | None = None  # the failing test that somebody took on their word
     version: int | None = None  # of the publication
 
