@@ -71,11 +71,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def still_running(environment: Path) -> list[list[str]]:
     """The command lines of what runs by a program of this environment."""
-    return [
-        argv
-        for process in psutil.process_iter(["cmdline"])
-        if any(str(environment) in each for each in (argv := process.info["cmdline"] or []))
-    ]
+    command_lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return [argv for argv in command_lines if any(str(environment) in each for each in argv)]
 
 
 @pytest.mark.timeout(900)
