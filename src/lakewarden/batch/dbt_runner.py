@@ -7,6 +7,7 @@ are made one at a time and put back what they change. dbt is imported when it is
 import json
 import logging
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +27,16 @@ DATABASE = "models"  # DuckDB names a database after its file
 _PROFILE = "lakewarden"
 _TARGET = "lake"
 _THREADS = 4
-_KEPT = ("manifest.json", "run_results.json")
+# What says what ran and what came of it, by the name under which it is kept.
+_KEPT = {
+    "build": {"manifest.json": "manifest.json", "run_results.json": "run_results.json"},
+    "test": {"manifest.json": "manifest.json", "run_results.json": "test_results.json"},
+}
+IN_THE_LOG = "dbt.log, kept with the run's receipts, has all of it."
 _LONGEST_MESSAGE = 500  # characters; the log has the whole
+# Where DuckDB quotes a value of the data, in the errors that data cause.
+_CAUSED_BY_DATA = re.compile(r"(Conversion|Out of Range|Invalid Input|Constraint) Error")
+_VALUE = re.compile(r"'[^']*'|(?<=\bvalue )\S+|\"[^\"]*:[^\"]*\"")
 
 _ALONE = threading.Lock()
 
@@ -53,10 +62,6 @@ class DbtSite:
     @property
     def artifacts(self) -> Path:
         return self.folder / "artifacts"
-
-    @property
-    def log(self) -> Path:
-        return self.artifacts / "dbt.log"
 
 
 def prepare_site(project: Path, folder: Path, duck: DuckConfig) -> DbtSite:
@@ -96,7 +101,7 @@ def invoke(
     variables: Mapping[str, object],
     manifest: "Manifest | None" = None,
 ) -> "dbtRunnerResult":
-    """Run one dbt command; its log and artifacts end in `site.artifacts` (a folder a command).
+    """Run one dbt command; its log and what `_KEPT` names end in `site.artifacts`.
 
     manifest: spares the parsing; dbt writes into it. Raises DbtProjectInvalid where dbt refuses
     the project, and whatever else ended dbt; nodes that failed are in the result.
@@ -124,7 +129,7 @@ def invoke(
     ]
     with _alone():
         result = dbtRunner(manifest=manifest).invoke(line)
-    _keep(target, site.artifacts / command)
+    _keep(site, command, target)
     if result.exception is not None:
         raise _explained(result.exception, site) from result.exception
     return result
@@ -156,12 +161,10 @@ def _close_logs() -> None:
             handler.close()
 
 
-def _keep(target: Path, artifacts: Path) -> None:
-    """Move the artifacts that say what ran and what came of it; compiled copies are left."""
-    artifacts.mkdir(exist_ok=True)
-    for name in _KEPT:
+def _keep(site: DbtSite, command: str, target: Path) -> None:
+    for name, kept in _KEPT.get(command, {}).items():
         if (target / name).exists():
-            shutil.move(target / name, artifacts / name)
+            shutil.move(target / name, site.artifacts / kept)
     shutil.rmtree(target, ignore_errors=True)
 
 
@@ -170,13 +173,13 @@ def _explained(error: BaseException, site: DbtSite) -> BaseException:
 
     if not isinstance(error, DbtBaseException):
         return error
-    return DbtProjectInvalid(
-        f"dbt refuses the project {site.project}: {brief(str(error))}",
-        hint=f"The whole log is {site.log}.",
-    )
+    message = f"dbt refuses the project {site.project}: {brief(str(error))}"
+    return DbtProjectInvalid(message, hint=IN_THE_LOG)
 
 
 def brief(message: str) -> str:
-    """A message on one line, cut where it gets long."""
+    """A message on one line, without values of the data, and cut where it gets long."""
+    if _CAUSED_BY_DATA.search(message):
+        message = _VALUE.sub("…", message)
     line = " ".join(message.split())
     return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"

@@ -6,7 +6,8 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo, Or
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo, Or, Reference
+from pyiceberg.expressions.literals import literal
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import NestedField
@@ -84,7 +85,10 @@ def write_back(
 def _replaced(output: Output) -> BooleanExpression:
     if output.write is Write.ALL:
         return AlwaysTrue()
-    batches: list[BooleanExpression] = [EqualTo(BATCH_COLUMN, batch) for batch in output.batches]  # type: ignore[misc,call-arg,arg-type]  # pydantic's plugin cannot see PyIceberg's own __init__
+    column = Reference(BATCH_COLUMN)
+    batches: list[BooleanExpression] = [
+        EqualTo(term=column, value=literal(batch)) for batch in output.batches
+    ]
     return reduce(Or, batches)
 
 

@@ -14,15 +14,24 @@ import structlog
 
 from lakewarden.aws.objects import Objects, StorageUnavailable
 from lakewarden.batch.dbt_project import DbtProject, graph_of, read_manifest
-from lakewarden.batch.dbt_runner import DbtSite, brief, clear_site, invoke, prepare_site
+from lakewarden.batch.dbt_runner import (
+    IN_THE_LOG,
+    DbtSite,
+    brief,
+    clear_site,
+    invoke,
+    prepare_site,
+)
 from lakewarden.batch.dbt_write import Output, write_back
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
+from lakewarden.batch.load import MemoryLimitTooLow, ScratchFull, TableDrifted, local_trouble
 from lakewarden.batch.model import Loaded, TestResult, Transformed
 from lakewarden.batch.selection import Kind, Node, Selection, View, check_marks, select
 from lakewarden.batch.sql_types import duckdb_type
-from lakewarden.errors import Failed
+from lakewarden.errors import Failed, LakewardenError
 from lakewarden.lake.apply import apply
 from lakewarden.lake.model import Lake, Pin
+from lakewarden.tables.drift import drift
 from lakewarden.tables.plan import plan
 from lakewarden.tables.template import Template
 from lakewarden.tables.types import iceberg_type
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
     from duckdb import DuckDBPyConnection
     from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +54,7 @@ _OUTAGE = re.compile(
     re.IGNORECASE,
 )
 _FULL = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
+_MEMORY = re.compile(r"Out of Memory Error")
 
 
 class ModelFailed(Failed):
@@ -87,8 +98,8 @@ def transform(
     `scratch/dbt/artifacts`, everything else is removed. Without a project, or with nothing
     downstream, nothing runs. Failing tests are results, not errors.
 
-    Raises ModelFailed, ModelColumnsDiffer, ModelMisfit; WrongUsage where the dbt project is wrong;
-    StorageUnavailable, CatalogUnavailable.
+    Raises ModelFailed, ModelColumnsDiffer, ModelMisfit, TableDrifted; WrongUsage where the dbt
+    project is wrong; StorageUnavailable, CatalogUnavailable, ScratchFull, MemoryLimitTooLow.
     """
     nothing = Transformed(loaded, (), (), frozenset(), None)
     if project is None:
@@ -101,7 +112,8 @@ def transform(
         selection = _select(stage, manifest, pin)
         if not selection.build and not selection.tests:
             return nothing
-        tests = _run(stage, manifest, pin, selection)
+        with local_trouble(scratch):
+            tests = _run(stage, manifest, pin, selection)
     finally:
         clear_site(site)
     models = tuple(n.name for n in selection.build if n.kind is Kind.MODEL and not n.inlined)
@@ -155,7 +167,7 @@ def _create_view(connection: "DuckDBPyConnection", schema: str, relation: str, s
     try:
         connection.execute(f"CREATE VIEW {name} AS {select}")
     except (duckdb.HTTPException, duckdb.IOException) as error:
-        raise _outage(f"{schema}.{relation} could not be read: {error}") or error from error
+        raise _trouble(f"{schema}.{relation} could not be read: {error}") or error from error
 
 
 def _build(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> None:
@@ -170,10 +182,8 @@ def _build(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> None:
     first = failed[0]
     others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     message = f"model {first.node.name} failed{others}: {brief(first.message or '')}"
-    outages = (_outage(result.message or "") for result in failed)
-    raise next(filter(None, outages), None) or ModelFailed(
-        message, hint=f"The whole log is {stage.site.log}."
-    )
+    troubles = (_trouble(result.message or "") for result in failed)
+    raise next(filter(None, troubles), None) or ModelFailed(message, hint=IN_THE_LOG)
 
 
 def _write(stage: _Stage, connection: "DuckDBPyConnection", selection: Selection) -> None:
@@ -181,12 +191,12 @@ def _write(stage: _Stage, connection: "DuckDBPyConnection", selection: Selection
     branch, run = stage.loaded.branch, stage.loaded.received.run
     catalog = stage.lake.catalog(branch)
     for node, mark in selection.writes:
-        _create_missing(catalog, stage.templates[mark.table])
+        table = _table(catalog, stage.templates[mark.table])
         output = Output(node, mark.table, mark.write, stage.batches)
         write_back(
             connection,
             output,
-            catalog.load_table(mark.table),
+            table,
             stage.objects,
             scratch=stage.site.folder / "files",
             stem=re.sub(r"[^\w.-]+", "-", f"{branch.name}-{node.name}"),
@@ -198,9 +208,17 @@ def _write(stage: _Stage, connection: "DuckDBPyConnection", selection: Selection
         _log.info("model written", model=node.name, table=mark.table)
 
 
-def _create_missing(catalog: "Catalog", template: Template) -> None:
+def _table(catalog: "Catalog", template: Template) -> "Table":
+    """The template's table on the branch: made where it is missing, refused where it drifted."""
     if not catalog.table_exists(template.identifier):
         apply(catalog, plan(template, None))
+    table = catalog.load_table(template.identifier)
+    if findings := drift(template, table):
+        raise TableDrifted(
+            f"{template.identifier} is not what its template says: {findings[0].describe()}",
+            hint="Look at `lakewarden table drift`, then at `lakewarden table plan`.",
+        )
+    return table
 
 
 def _drop(connection: "DuckDBPyConnection", node: Node) -> None:
@@ -220,9 +238,9 @@ def _test(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> Sequenc
     only = ["--select", f"tag:{_TEST}", "--indirect-selection", "empty"]
     results = [_result(result) for result in _dbt(stage, "test", manifest, only)]
     for result in results:
-        outage = _outage(result.message) if result.status == "error" else None
-        if outage is not None:
-            raise outage
+        trouble = _trouble(result.message) if result.status == "error" else None
+        if trouble is not None:
+            raise trouble
     return tuple(sorted(results, key=lambda result: result.name))
 
 
@@ -244,10 +262,12 @@ def _dbt(
     return results
 
 
-def _outage(message: str) -> StorageUnavailable | None:
-    """The error for a message that says that S3 was away, or the disk full."""
+def _trouble(message: str) -> LakewardenError | None:
+    """The error for a message that tells of the machine or the store, and not of the project."""
     if _FULL.search(message):
-        return StorageUnavailable(brief(message), hint="Make room on the disk, then run it again.")
+        return ScratchFull(brief(message), hint="Make room, then give the same command again.")
+    if _MEMORY.search(message):
+        return MemoryLimitTooLow(brief(message), hint="Raise memory_limit in lakewarden.toml.")
     if _OUTAGE.search(message):
-        return StorageUnavailable(brief(message), hint="Run it again when S3 answers.")
+        return StorageUnavailable(brief(message), hint="Give the same command again later.")
     return None
