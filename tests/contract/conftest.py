@@ -14,7 +14,8 @@ from tests.postgres import Postgres, postgres
 
 __all__ = ["postgres"]  # pytest finds the fixture here
 
-KINDS = ("sqlite", "postgresql")
+SQL_KINDS = ("sqlite", "postgresql")
+KINDS = SQL_KINDS
 _database = count()
 
 

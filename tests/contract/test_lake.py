@@ -683,6 +683,19 @@ def test_discarding_one_branch_leaves_the_others(lake: Lake) -> None:
     assert lake.pin(keep.name).tables.keys() == {"raw.a"}
 
 
+def test_clients_that_start_at_once_on_an_empty_catalog_all_get_on(place: Place) -> None:
+    start = Barrier(6)
+
+    def first_use(number: int) -> Branch:
+        lake = place.open()
+        start.wait()
+        return lake.begin(f"batch/{number}", str(number), at(number))
+
+    with ThreadPoolExecutor(6) as pool:
+        begun = list(pool.map(first_use, range(6)))
+    assert list(place.open().branches()) == begun
+
+
 # --- everything together, against a model ---------------------------------------------------------
 
 TABLES = ("raw.a", "raw.b", "marts.c")
