@@ -1,0 +1,160 @@
+"""boto3 clients, made in one place, and the check that they talk to the pinned account."""
+
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from lakewarden.errors import TryAgain, WrongUsage
+
+if TYPE_CHECKING:
+    from botocore.config import Config
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sts import STSClient
+
+LOCAL_ACCOUNT = "local"
+_LOCAL_ACCOUNT_ID = "000000000000"  # what a stack on this machine answers
+
+
+class WrongAccount(WrongUsage):
+    """The credentials or the endpoint belong to another account than the project pins."""
+
+
+class AccountUnknown(TryAgain):
+    """Nobody answered who we are."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait, in seconds. A call is given up `total` after it began (or, while bytes
+    arrive, after the last of them), plus the one attempt that is still under way."""
+
+    total: float = 45.0
+    connect: float = 5.0
+    read: float = 15.0
+    refused: float = 5.0  # nobody listens: a restart takes a second, more means that it is down
+
+
+@dataclass(frozen=True)
+class Connection:
+    """Where and as whom. Without keys, boto3's own chain finds them (a profile, a role)."""
+
+    account: str  # "local", or 12 digits
+    region: str
+    endpoint: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    patience: Patience = Patience()
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether a URL's host is this machine; names other than localhost are not looked up."""
+    host = urlsplit(endpoint).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def s3_client(connection: Connection, *, attempts: int = 1, connections: int = 16) -> "S3Client":
+    """An S3 client. One attempt a call: S3Objects retries, because it knows what it wrote."""
+    config = _config(connection, attempts=attempts, connections=connections)
+    client: S3Client = _session().client("s3", config=config, **_where(connection))
+    return client
+
+
+def sts_client(connection: Connection) -> "STSClient":
+    client: STSClient = _session().client(
+        "sts", config=_config(connection, attempts=4), **_where(connection)
+    )
+    return client
+
+
+@cache
+def check_account(connection: Connection) -> str:
+    """Ask STS who we are, once a process; returns the account's id.
+
+    Raises WrongAccount when it is not the pinned one, when "local" is not on this machine,
+    and when the credentials are refused; AccountUnknown when STS does not answer."""
+    _check_pin(connection)
+    found = _caller_account(connection)
+    expected = _LOCAL_ACCOUNT_ID if connection.account == LOCAL_ACCOUNT else connection.account
+    if found != expected:
+        raise WrongAccount(
+            f"the project pins account {connection.account}, but the credentials are of {found}",
+            hint="Choose the right credentials, or another --env.",
+        )
+    return found
+
+
+def _check_pin(connection: Connection) -> None:
+    if connection.account == LOCAL_ACCOUNT:
+        if connection.endpoint is None or not is_loopback(connection.endpoint):
+            raise WrongAccount(
+                f'account "local" needs an endpoint on this machine, not {connection.endpoint}',
+                hint="Start the local stack with `lakewarden local up`, or pin the account's 12 "
+                "digits.",
+            )
+    elif not re.fullmatch(r"\d{12}", connection.account):
+        raise WrongAccount(
+            f'account {connection.account!r} is neither "local" nor 12 digits',
+            hint="Correct `account` in lakewarden.toml.",
+        )
+
+
+def _caller_account(connection: Connection) -> str:
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        return sts_client(connection).get_caller_identity()["Account"]
+    except NoCredentialsError as error:
+        raise WrongAccount(
+            f"no credentials for account {connection.account}",
+            hint="Log in, set a profile, or start the local stack with `lakewarden local up`.",
+        ) from error
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+            raise AccountUnknown(f"STS did not answer: {error}") from error
+        raise WrongAccount(
+            f"STS refused the credentials for account {connection.account}: {error}",
+            hint="Renew the credentials.",
+        ) from error
+    except BotoCoreError as error:
+        raise AccountUnknown(
+            f"STS could not be reached: {error}",
+            hint="Is the local stack up (`lakewarden local up`)?"
+            if connection.account == LOCAL_ACCOUNT
+            else "Check the network, then try again.",
+        ) from error
+
+
+def _where(connection: Connection) -> dict[str, Any]:  # boto3's own keyword arguments
+    return {
+        "region_name": connection.region,
+        "endpoint_url": connection.endpoint,
+        "aws_access_key_id": connection.access_key,
+        "aws_secret_access_key": connection.secret_key,
+    }
+
+
+def _config(connection: Connection, *, attempts: int, connections: int = 10) -> "Config":
+    from botocore.config import Config
+
+    return Config(
+        connect_timeout=connection.patience.connect,
+        read_timeout=connection.patience.read,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=connections,
+        s3={"addressing_style": "path" if connection.endpoint else "auto"},
+    )
+
+
+@cache
+def _session() -> Any:  # boto3.Session; it is imported here to keep start-up short
+    import boto3
+
+    return boto3.Session()

@@ -1,0 +1,277 @@
+"""Objects on S3 through boto3: real S3, or the local stack's."""
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property, partial
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from lakewarden.aws.clients import Connection, s3_client
+from lakewarden.aws.objects import (
+    ObjectChanged,
+    ObjectExists,
+    ObjectMissing,
+    ObjectVersion,
+    StorageUnavailable,
+    Stored,
+)
+from lakewarden.aws.retry import Attempts, is_code, is_missing
+from lakewarden.errors import LakewardenError
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectVersionsOutputTypeDef, PutObjectOutputTypeDef
+
+T = TypeVar("T")
+
+_READERS = 3  # ranges of one stream that are under way or waiting: what bounds its memory
+_PIECE = 256 << 10  # bytes read from a socket at once
+_PART = 16 << 20  # bytes of an upload's part
+_MARK = "lakewarden-write"  # metadata that tells our own write from another's
+
+
+class S3Objects:
+    """One versioned bucket. Safe to use from several threads."""
+
+    def __init__(self, connection: Connection, bucket: str) -> None:
+        self._connection = connection
+        self._bucket = bucket
+
+    @property
+    def bucket(self) -> str:
+        return self._bucket
+
+    @cached_property
+    def _client(self) -> "S3Client":
+        return s3_client(self._connection)
+
+    def put(self, key: str, body: bytes) -> ObjectVersion:
+        def write() -> ObjectVersion:
+            answer = self._client.put_object(Bucket=self._bucket, Key=key, Body=body)
+            return _written(key, len(body), answer)
+
+        return self._attempts("write", key).call(write)
+
+    def create(self, key: str, body: bytes) -> ObjectVersion:
+        def write(mark: str) -> ObjectVersion:
+            answer = self._client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=body,
+                IfNoneMatch="*",
+                Metadata={_MARK: mark},
+            )
+            return _written(key, len(body), answer)
+
+        lost = ObjectExists(f"{self._name(key)} exists already")
+        return self._write_if("create", key, write, lost)
+
+    def replace(self, key: str, body: bytes, *, etag: str) -> ObjectVersion:
+        def write(mark: str) -> ObjectVersion:
+            answer = self._client.put_object(
+                Bucket=self._bucket,
+                Key=key,
+                Body=body,
+                IfMatch=f'"{etag}"',
+                Metadata={_MARK: mark},
+            )
+            return _written(key, len(body), answer)
+
+        lost = ObjectChanged(f"{self._name(key)} is no longer the object that was read")
+        return self._write_if("replace", key, write, lost)
+
+    def upload(self, key: str, path: Path) -> ObjectVersion:
+        from boto3.s3.transfer import TransferConfig
+
+        size = path.stat().st_size
+        answers: list[dict[str, Any]] = []  # boto3's transfer tells nobody which version it wrote
+        client = s3_client(self._connection, attempts=4)  # per part; its own, for its listeners
+        for operation in ("PutObject", "CompleteMultipartUpload"):
+            client.meta.events.register(
+                f"after-call.s3.{operation}", lambda parsed, **_: answers.append(parsed)
+            )
+        config = TransferConfig(
+            multipart_threshold=2 * _PART, multipart_chunksize=_PART, max_concurrency=4
+        )
+
+        def send() -> ObjectVersion:
+            with path.open("rb") as file:
+                client.upload_fileobj(file, self._bucket, key, Config=config)
+            return _written(key, size, answers[-1])
+
+        return self._attempts("upload to", key).call_once(send)
+
+    def head(self, key: str, version_id: str | None = None) -> ObjectVersion | None:
+        try:
+            return self._attempts("look at", key).call(lambda: self._head(key, version_id)[0])
+        except ObjectMissing:
+            return None
+
+    def get(self, key: str, version_id: str | None = None) -> Stored:
+        def read() -> Stored:
+            if version_id is None:
+                answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            else:
+                answer = self._client.get_object(Bucket=self._bucket, Key=key, VersionId=version_id)
+            body = answer["Body"].read()
+            version = ObjectVersion(
+                key,
+                answer.get("VersionId", "null"),
+                _bare(answer["ETag"]),
+                len(body),
+                answer["LastModified"],
+            )
+            return Stored(version, body)
+
+        return self._attempts("read", key).call(read)
+
+    def stream(self, version: ObjectVersion, *, chunk_bytes: int = 8 << 20) -> Iterator[bytes]:
+        if version.size == 0:
+            self._attempts("read", version.key).call(
+                lambda: self._head(version.key, version.version_id)
+            )
+            return
+        starts = iter(range(0, version.size, chunk_bytes))
+        left = Event()
+        pool = ThreadPoolExecutor(_READERS, thread_name_prefix="lakewarden-read")
+        ahead: deque[Future[bytes]] = deque()
+        try:
+            while True:
+                while len(ahead) < _READERS and (start := next(starts, None)) is not None:
+                    end = min(start + chunk_bytes, version.size)
+                    ahead.append(pool.submit(self._read_range, version, start, end, left))
+                if not ahead:
+                    return
+                yield ahead.popleft().result()
+        finally:
+            left.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def list(self, prefix: str) -> Iterator[ObjectVersion]:
+        marker: tuple[str, str] | None = None
+        while True:
+            page = self._attempts("list", prefix).call(partial(self._list_page, prefix, marker))
+            for found in page.get("Versions", []):
+                if found["IsLatest"]:
+                    yield ObjectVersion(
+                        found["Key"],
+                        found["VersionId"],
+                        _bare(found["ETag"]),
+                        found["Size"],
+                        found["LastModified"],
+                    )
+            if not page.get("IsTruncated"):
+                return
+            marker = (page["NextKeyMarker"], page["NextVersionIdMarker"])
+
+    def delete(self, key: str) -> None:
+        self._attempts("delete", key).call(
+            lambda: self._client.delete_object(Bucket=self._bucket, Key=key)
+        )
+
+    def _write_if(
+        self,
+        verb: str,
+        key: str,
+        write: Callable[[str], ObjectVersion],
+        lost: LakewardenError,
+    ) -> ObjectVersion:
+        """A conditional write. When an answer was lost, the next attempt is refused because of
+        our own write: the mark that it carries tells."""
+        mark = secrets.token_hex(8)
+        doubt = False
+
+        def attempt() -> ObjectVersion:
+            nonlocal doubt
+            try:
+                return write(mark)
+            except Exception as error:
+                if not (is_code(error, "PreconditionFailed") or is_missing(error)):
+                    doubt = True
+                    raise
+                ours = self._ours(key, mark) if doubt else None
+                if ours is None:
+                    raise lost from error
+                return ours
+
+        return self._attempts(verb, key).call(attempt)
+
+    def _ours(self, key: str, mark: str) -> ObjectVersion | None:
+        try:
+            version, metadata = self._head(key, None)
+        except Exception as error:
+            if is_missing(error):
+                return None
+            raise
+        return version if metadata.get(_MARK) == mark else None
+
+    def _head(self, key: str, version_id: str | None) -> tuple[ObjectVersion, dict[str, str]]:
+        if version_id is None:
+            answer = self._client.head_object(Bucket=self._bucket, Key=key)
+        else:
+            answer = self._client.head_object(Bucket=self._bucket, Key=key, VersionId=version_id)
+        version = ObjectVersion(
+            key,
+            answer.get("VersionId", "null"),
+            _bare(answer["ETag"]),
+            answer["ContentLength"],
+            answer["LastModified"],
+        )
+        return version, answer["Metadata"]
+
+    def _read_range(self, version: ObjectVersion, start: int, end: int, left: Event) -> bytes:
+        """Bytes start to end (excluded); after a broken connection, the rest of them."""
+        buffer = bytearray()
+        attempts = self._attempts("read", version.key)
+
+        def read() -> bytes:
+            if left.is_set():
+                raise StorageUnavailable("the reader of the stream went away")
+            body = self._client.get_object(
+                Bucket=self._bucket,
+                Key=version.key,
+                VersionId=version.version_id,
+                Range=f"bytes={start + len(buffer)}-{end - 1}",
+            )["Body"]
+            while piece := body.read(_PIECE):
+                buffer.extend(piece)
+                attempts.progress()
+            if len(buffer) < end - start:
+                raise ConnectionError("the connection ended early")
+            return bytes(buffer)
+
+        return attempts.call(read)
+
+    def _list_page(
+        self, prefix: str, marker: tuple[str, str] | None
+    ) -> "ListObjectVersionsOutputTypeDef":
+        if marker is None:
+            return self._client.list_object_versions(Bucket=self._bucket, Prefix=prefix)
+        return self._client.list_object_versions(
+            Bucket=self._bucket, Prefix=prefix, KeyMarker=marker[0], VersionIdMarker=marker[1]
+        )
+
+    def _attempts(self, verb: str, key: str) -> Attempts:
+        return Attempts(self._connection.patience, f"could not {verb} {self._name(key)}")
+
+    def _name(self, key: str) -> str:
+        return f"s3://{self._bucket}/{key}"
+
+
+def _written(
+    key: str, size: int, answer: "PutObjectOutputTypeDef | dict[str, Any]"
+) -> ObjectVersion:
+    headers = answer["ResponseMetadata"]["HTTPHeaders"]
+    written_at: datetime = parsedate_to_datetime(headers["date"])  # a PUT answers no other time
+    return ObjectVersion(
+        key, answer.get("VersionId", "null"), _bare(answer["ETag"]), size, written_at
+    )
+
+
+def _bare(etag: str) -> str:
+    return etag.strip('"')
