@@ -1,1 +1,1 @@
-
+"""The stack on this machine. `lakewarden.local.stack` is its door."""

@@ -1,0 +1,24 @@
+"""Everything that differs on this machine from AWS, in one place.
+
+The local stack is SeaweedFS. What else is different, and cannot be set:
+- SeaweedFS collapses `//` in a key, turns a backslash into `/` and does not list control
+  characters faithfully; real S3 keeps every byte.
+- If-Match on a key that does not exist answers 412; real S3 answers 404.
+- Its filer, master and volume ports ask for no credentials: they listen on the loopback only.
+- A kill of the process loses nothing that was acknowledged; a loss of power may.
+"""
+
+ACCOUNT_ID = "000000000000"  # what the S3 port answers to GetCallerIdentity
+HOST = "127.0.0.1"
+ADMIN = "lakewarden"  # the one identity
+ADMIN_ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
+
+# A port and the one 10,000 above it (gRPC) belong together. Both lie below the range from which
+# Linux (32768) and macOS (49152) take the ports of outgoing connections.
+FIRST_PORT = 12_000
+LAST_PORT = 21_999
+GRPC_OFFSET = 10_000
+
+START_SECONDS = 30.0  # until the stack answers; usually about one
+STOP_SECONDS = 15.0  # from SIGTERM to SIGKILL; usually about four
+LOG_BYTES = 8 << 20  # a longer log is set aside at the next start

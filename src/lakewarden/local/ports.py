@@ -1,0 +1,90 @@
+"""Free ports, chosen once and remembered."""
+
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from lakewarden.errors import TryAgain
+from lakewarden.local.layout import Layout, write_private
+from lakewarden.local.overlay import FIRST_PORT, GRPC_OFFSET, HOST, LAST_PORT
+
+
+class NoFreePorts(TryAgain):
+    """Every port that the local stack may use is taken."""
+
+
+@dataclass(frozen=True)
+class Ports:
+    """HTTP ports; each has its gRPC port 10,000 above."""
+
+    master: int
+    volume: int
+    filer: int
+    s3: int
+    admin: int
+
+
+_PORTS = TypeAdapter(Ports)
+
+
+def choose(layout: Layout, *, anew: bool = False) -> Ports:
+    """The remembered ports if they are still free, else others; remembered from now on."""
+    remembered = None if anew else _read(layout.ports)
+    if remembered is not None and all(is_free(port) for port in asdict(remembered).values()):
+        return remembered
+    ports = pick(_order(layout.root.resolve()), is_free)
+    write_private(layout.ports, asdict(ports))
+    return ports
+
+
+def remembered(layout: Layout) -> Ports | None:
+    """The ports of the last start."""
+    return _read(layout.ports)
+
+
+def pick(candidates: Iterator[int], free: Callable[[int], bool]) -> Ports:
+    """The first five candidates that are free; raises NoFreePorts."""
+    found: list[int] = []
+    for port in candidates:
+        if free(port):
+            found.append(port)
+        if len(found) == 5:
+            return Ports(*found)
+    raise NoFreePorts(
+        f"no five free ports between {FIRST_PORT} and {LAST_PORT}",
+        hint="Stop what uses them, then try again.",
+    )
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port or on its gRPC neighbour."""
+    return _can_listen(port) and _can_listen(port + GRPC_OFFSET)
+
+
+def _can_listen(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError:
+            return False
+        return True
+
+
+def _order(root: Path) -> Iterator[int]:
+    """All candidates once; each project begins elsewhere, so that two seldom meet."""
+    count = LAST_PORT - FIRST_PORT + 1
+    start = zlib.crc32(str(root).encode()) % count
+    return (FIRST_PORT + (start + step) % count for step in range(count))
+
+
+def _read(path: Path) -> Ports | None:
+    try:
+        return _PORTS.validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None  # chosen anew

@@ -1,0 +1,209 @@
+"""The local stack of one project: up, down, status, logs.
+
+It is a real versioned S3 (SeaweedFS) on the loopback, with keys of its own, whose data lie below
+the project's `.lakewarden/`. It outlives the command that starts it.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lakewarden.aws.clients import LOCAL_ACCOUNT, Connection
+from lakewarden.aws.retry import is_code
+from lakewarden.errors import TryAgain, WrongUsage
+from lakewarden.local import health, ports, process, weed
+from lakewarden.local.health import Part
+from lakewarden.local.identity import Keys, keys
+from lakewarden.local.layout import Layout, write_private
+from lakewarden.local.lock import locked
+from lakewarden.local.overlay import HOST, START_SECONDS, STOP_SECONDS
+from lakewarden.local.ports import Ports
+from lakewarden.local.process import StackProcess
+from lakewarden.records.processes import is_running
+
+_LOCK_SECONDS = START_SECONDS + 2 * STOP_SECONDS
+
+
+class LocalStackFailed(TryAgain):
+    """The local stack ended, or did not answer in time."""
+
+
+class WrongBucketName(WrongUsage):
+    """The bucket's name breaks S3's rules."""
+
+
+class LocalFolderUnusable(WrongUsage):
+    """The project's folder cannot be written."""
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    root: Path  # the project's folder
+    bucket: str
+    region: str
+
+
+@dataclass(frozen=True)
+class StackInfo:
+    """A stack that answers."""
+
+    connection: Connection
+    bucket: str
+    data: Path
+    log: Path
+    pid: int
+    started: bool  # by this call; False when it was up already
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """What each part said just now; `parts` is empty where the stack was never started."""
+
+    parts: tuple[Part, ...]
+    pid: int | None
+
+    @property
+    def up(self) -> bool:
+        return bool(self.parts) and all(part.up for part in self.parts)
+
+
+def up(config: StackConfig, *, tell: Callable[[str], None] = lambda _: None) -> StackInfo:
+    """Start the stack if it is not running, and wait until the bucket answers.
+
+    `tell` hears of progress. Raises LocalStackMissing (not installed), LocalStackFailed,
+    LocalStackBusy, LocalFolderUnusable,
+    WrongBucketName and NoFreePorts."""
+    program = weed.find()
+    layout = _layout(config)
+    with locked(layout.lock, seconds=_LOCK_SECONDS):
+        running, connection, started = _bring_up(config, layout, program, tell)
+        _write_endpoint(layout, config, connection)
+    tell(f"S3 answers at {connection.endpoint}")
+    return StackInfo(connection, config.bucket, layout.data, layout.log, running.pid, started)
+
+
+def down(config: StackConfig) -> bool:
+    """Stop the stack that `up` started; whether there was one. The data stay."""
+    layout = Layout(config.root)
+    if not layout.folder.exists():
+        return False
+    with locked(layout.lock, seconds=_LOCK_SECONDS):
+        running = process.find(layout)
+        layout.endpoint.unlink(missing_ok=True)
+        if running is None:
+            return False
+        process.end(layout, running)
+        return True
+
+
+def status(config: StackConfig) -> StackStatus:
+    """Ask every part of the stack; changes nothing."""
+    layout = Layout(config.root)
+    chosen = ports.remembered(layout)
+    if chosen is None or not layout.identities.exists():
+        return StackStatus((), None)
+    running = process.find(layout)
+    connection = _connection(config, chosen, keys(layout))
+    parts = health.ask(chosen, connection, config.bucket)
+    return StackStatus(tuple(parts), running.pid if running else None)
+
+
+def logs(config: StackConfig, lines: int = 100) -> list[str]:
+    """The last lines of the stack's log, oldest first."""
+    try:
+        with Layout(config.root).log.open(encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n") for line in deque(file, maxlen=lines)]
+    except FileNotFoundError:
+        return []
+
+
+def _layout(config: StackConfig) -> Layout:
+    layout = Layout(config.root)
+    try:
+        layout.make()
+    except OSError as error:
+        raise LocalFolderUnusable(
+            f"cannot write {layout.folder}: {error.strerror}",
+            hint="Choose a project folder that you may write.",
+        ) from error
+    return layout
+
+
+def _bring_up(
+    config: StackConfig, layout: Layout, program: Path, tell: Callable[[str], None]
+) -> tuple[StackProcess, Connection, bool]:
+    """The process, how to reach it, and whether it was started here."""
+    credentials = keys(layout)  # before SeaweedFS looks for them
+    running = process.find(layout)
+    chosen = ports.remembered(layout)
+    if running is not None and chosen is not None:
+        connection = _connection(config, chosen, credentials)
+        if _answers(config, layout, running, connection):
+            return running, connection, False
+    elif running is not None:  # nobody knows its ports any more
+        process.end(layout, running)
+    for anew in (False, True):  # a port that was free a moment ago may be taken: then others
+        tell("starting SeaweedFS")
+        chosen = ports.choose(layout, anew=anew)
+        connection = _connection(config, chosen, credentials)
+        running = process.launch(layout, weed.command(program, chosen), weed.environment(layout))
+        if running is not None and _answers(config, layout, running, connection):
+            return running, connection, True
+    raise _failed(layout, "it ended at once")
+
+
+def _answers(
+    config: StackConfig, layout: Layout, running: StackProcess, connection: Connection
+) -> bool:
+    """Wait until a signed request is answered and the bucket is there; False when the process
+    has ended. Raises LocalStackFailed after START_SECONDS."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    until = time.monotonic() + START_SECONDS
+    while is_running(running.pid, running.started):
+        try:
+            health.make_bucket(connection, config.bucket)
+        except (BotoCoreError, ClientError) as error:
+            if is_code(error, "InvalidBucketName"):
+                raise WrongBucketName(
+                    f"{config.bucket!r} cannot be a bucket's name",
+                    hint="Correct `bucket`: 3 to 63 of a-z, 0-9 and '-'.",
+                ) from error
+            if time.monotonic() > until:
+                raise _failed(layout, f"no answer in {START_SECONDS:.0f} s: {error}") from error
+            time.sleep(0.03)
+        else:
+            return True
+    return False
+
+
+def _failed(layout: Layout, why: str) -> LocalStackFailed:
+    return LocalStackFailed(
+        f"the local stack did not come up: {why}",
+        hint=f"Read its log ({layout.log}); `lakewarden local down`, then try again.",
+    )
+
+
+def _connection(config: StackConfig, chosen: Ports, credentials: Keys) -> Connection:
+    return Connection(
+        account=LOCAL_ACCOUNT,
+        region=config.region,
+        endpoint=f"http://{HOST}:{chosen.s3}",
+        access_key=credentials.access_key,
+        secret_key=credentials.secret_key,
+    )
+
+
+def _write_endpoint(layout: Layout, config: StackConfig, connection: Connection) -> None:
+    """What the settings read to reach this stack."""
+    content = {
+        "format": 1,
+        "endpoint": connection.endpoint,
+        "region": config.region,
+        "bucket": config.bucket,
+        "access_key": connection.access_key,
+        "secret_key": connection.secret_key,
+    }
+    write_private(layout.endpoint, content)

