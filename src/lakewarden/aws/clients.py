@@ -74,6 +74,18 @@ def sts_client(connection: Connection) -> "STSClient":
     return client
 
 
+def credentials(connection: Connection) -> tuple[str | None, str | None, str | None]:
+    """Access key, secret key and session token, for libraries that cannot ask boto3 for them;
+    all None where there are none. A role's keys end within hours: take them anew for each run."""
+    if connection.access_key is not None:
+        return connection.access_key, connection.secret_key, None
+    found = _session().get_credentials()
+    if found is None:
+        return None, None, None
+    frozen = found.get_frozen_credentials()
+    return frozen.access_key, frozen.secret_key, frozen.token
+
+
 @cache
 def check_account(connection: Connection) -> str:
     """Ask STS who we are, once a process; returns the account's id.
