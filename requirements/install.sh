@@ -90,6 +90,7 @@ find_uv() { # sets `uv`
     for uv in uv .tools/bin/uv; do
         if runs_uv "$uv"; then return; fi
     done
+    [ -n "${python:-}" ] || find_python
     say "No uv on this machine: getting one into .tools"
     rm -rf .tools
     pip="install --quiet --disable-pip-version-check --no-user --require-hashes --only-binary :all:"
@@ -106,10 +107,10 @@ find_uv() { # sets `uv`
 }
 
 main() {
+    python=
     if is_done; then return; fi
     forget_settings
     if is_usable; then
-        python=.venv/bin/python
         find_uv
     else
         find_python

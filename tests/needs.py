@@ -54,7 +54,7 @@ def tmpfs(folder: Path, *, size: str) -> Iterator[Path]:
     options = f"size={size},mode=1777"
     mounted = _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
     if mounted.returncode != 0:
-        _missing("tmpfs", f"mount said: {mounted.stderr.strip()}")
+        _missing("tmpfs", mounted.stderr.partition("\n")[0])
     try:
         yield folder
     finally:
