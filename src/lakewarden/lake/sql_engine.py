@@ -31,7 +31,7 @@ def make_engine(uri: str, lock_timeout: int) -> Engine:
             "the catalog's uri is not a database URL",
             hint="Write sqlite:///path/to/catalog.db or postgresql+psycopg://host/database.",
         ) from None
-    match url.get_backend_name():
+    match url.drivername.partition("+")[0]:
         case "sqlite":
             engine = _sqlite(url, lock_timeout)
         case "postgresql":
@@ -108,13 +108,22 @@ def _sqlite(url: URL, lock_timeout: int) -> Engine:
 
 
 def _postgresql(url: URL, lock_timeout: int) -> Engine:
-    engine = create_engine(
-        url,
-        connect_args={} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT},
-        isolation_level="READ COMMITTED",
-        pool_pre_ping=True,
-        hide_parameters=True,
-    )
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    timeout = {} if "connect_timeout" in url.query else {"connect_timeout": CONNECT_TIMEOUT}
+    try:
+        engine = create_engine(
+            url,
+            connect_args=timeout,
+            isolation_level="READ COMMITTED",
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+    except ModuleNotFoundError as error:
+        raise WrongUsage(
+            f"PostgreSQL needs the Python package {error.name}",
+            hint="pip install 'lakewarden[postgres]'",
+        ) from error
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
@@ -128,10 +137,10 @@ def _translate_errors(engine: Engine) -> None:
 
     @event.listens_for(engine, "handle_error")
     def _on_error(context: ExceptionContext) -> None:
-        # A failed ping is how the pool learns that it has to connect again.
-        if context.is_pre_ping or isinstance(
-            context.sqlalchemy_exception, IntegrityError | DataError
-        ):
+        # A failed ping is how the pool learns that it has to connect again; None is an error of
+        # this program, or somebody's Ctrl-C.
+        error = context.sqlalchemy_exception
+        if context.is_pre_ping or error is None or isinstance(error, IntegrityError | DataError):
             return
         cause = context.original_exception
         lines = str(cause).strip().splitlines() or [type(cause).__name__]
