@@ -83,8 +83,13 @@ class MemoryObjects:
             found = [current.version for key in keys if (current := self._current(key))]
         yield from found
 
-    def delete(self, key: str) -> None:
+    def delete(self, key: str, *, etag: str | None = None) -> None:
         with self._lock:
+            current = self._current(key)
+            if etag is not None and (current is None or current.version.etag != etag):
+                if current is None:
+                    return
+                raise ObjectChanged(f"s3://{self._bucket}/{key} is another object by now")
             self._kept[key].append(_Kept(self._next(), None))
 
     def remove_version(self, version: ObjectVersion) -> None:

@@ -1,7 +1,7 @@
 """Objects in one bucket: the interface that every room above uses, and the errors it raises."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,8 @@ class ObjectVersion:
     version_id: str
     etag: str
     size: int  # bytes
-    modified: datetime
+    # Of two answers about one version, a write's time may differ by a second from a read's.
+    modified: datetime = field(compare=False)
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Objects(Protocol):
         """The current objects under a prefix, in key order, with their version ids."""
         ...
 
-    def delete(self, key: str) -> None:
-        """Put a delete marker; deleting nothing is fine."""
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        """Put a delete marker; deleting nothing is fine. With an etag, only on that object
+        (If-Match); raises ObjectChanged where there is another."""
         ...

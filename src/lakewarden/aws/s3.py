@@ -25,11 +25,12 @@ from lakewarden.errors import LakewardenError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ListObjectVersionsOutputTypeDef, PutObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, PutObjectOutputTypeDef
 
 T = TypeVar("T")
 
 _READERS = 3  # ranges of one stream that are under way or waiting: what bounds its memory
+_LOOKERS = 8  # objects of a long listing that are looked at at once
 _PIECE = 256 << 10  # bytes read from a socket at once
 _PART = 16 << 20  # bytes of an upload's part
 _MARK = "lakewarden-write"  # metadata that tells our own write from another's
@@ -153,26 +154,65 @@ class S3Objects:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def list(self, prefix: str) -> Iterator[ObjectVersion]:
-        marker: tuple[str, str] | None = None
-        while True:
-            page = self._attempts("list", prefix).call(partial(self._list_page, prefix, marker))
-            for found in page.get("Versions", []):
-                if found["IsLatest"]:
-                    yield ObjectVersion(
-                        found["Key"],
-                        found["VersionId"],
-                        _bare(found["ETag"]),
-                        found["Size"],
-                        found["LastModified"],
-                    )
-            if not page.get("IsTruncated"):
-                return
-            marker = (page["NextKeyMarker"], page["NextVersionIdMarker"])
-
-    def delete(self, key: str) -> None:
-        self._attempts("delete", key).call(
-            lambda: self._client.delete_object(Bucket=self._bucket, Key=key)
+        # One page of versions tells all about a short listing. A longer one is read by keys, and
+        # each key looked at: a page of versions that is followed by another has left out keys
+        # on SeaweedFS, and is long with old versions on S3.
+        page = self._attempts("list", prefix).call(
+            lambda: self._client.list_object_versions(Bucket=self._bucket, Prefix=prefix)
         )
+        if page.get("IsTruncated"):
+            yield from self._list_long(prefix)
+            return
+        found = [each for each in page.get("Versions", []) if each["IsLatest"]]
+        for each in sorted(found, key=lambda each: each["Key"]):
+            yield ObjectVersion(
+                each["Key"],
+                each["VersionId"],
+                _bare(each["ETag"]),
+                each["Size"],
+                each["LastModified"],
+            )
+
+    def _list_long(self, prefix: str) -> Iterator[ObjectVersion]:
+        keys = sorted(self._keys(prefix))  # SeaweedFS orders by folder
+        with ThreadPoolExecutor(_LOOKERS, thread_name_prefix="lakewarden-look") as pool:
+            for start in range(0, len(keys), 50 * _LOOKERS):
+                for version in pool.map(self.head, keys[start : start + 50 * _LOOKERS]):
+                    if version is not None:  # deleted meanwhile
+                        yield version
+
+    def _keys(self, prefix: str) -> Iterator[str]:
+        token: str | None = None
+        while True:
+            page = self._attempts("list", prefix).call(partial(self._page, prefix, token))
+            yield from (each["Key"] for each in page.get("Contents", []))
+            token = page.get("NextContinuationToken")
+            if token is None:
+                return
+
+    def _page(self, prefix: str, token: str | None) -> "ListObjectsV2OutputTypeDef":
+        if token is None:
+            return self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix)
+        return self._client.list_objects_v2(
+            Bucket=self._bucket, Prefix=prefix, ContinuationToken=token
+        )
+
+    def delete(self, key: str, *, etag: str | None = None) -> None:
+        def remove() -> None:
+            if etag is None:
+                self._client.delete_object(Bucket=self._bucket, Key=key)
+                return
+            try:
+                self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=f'"{etag}"')
+            except Exception as error:
+                if is_missing(error):
+                    return
+                if not is_code(error, "PreconditionFailed"):
+                    raise
+                if self._there(key):  # SeaweedFS says the same of nothing
+                    raise ObjectChanged(f"{self._name(key)} is another object by now") from error
+
+        self._attempts("delete", key).call(remove)
 
     def _write_if(
         self,
@@ -210,6 +250,15 @@ class S3Objects:
             raise
         return version if metadata.get(_MARK) == mark else None
 
+    def _there(self, key: str) -> bool:
+        try:
+            self._head(key, None)
+        except Exception as error:
+            if is_missing(error):
+                return False
+            raise
+        return True
+
     def _head(self, key: str, version_id: str | None) -> tuple[ObjectVersion, dict[str, str]]:
         if version_id is None:
             answer = self._client.head_object(Bucket=self._bucket, Key=key)
@@ -246,15 +295,6 @@ class S3Objects:
             return bytes(buffer)
 
         return attempts.call(read)
-
-    def _list_page(
-        self, prefix: str, marker: tuple[str, str] | None
-    ) -> "ListObjectVersionsOutputTypeDef":
-        if marker is None:
-            return self._client.list_object_versions(Bucket=self._bucket, Prefix=prefix)
-        return self._client.list_object_versions(
-            Bucket=self._bucket, Prefix=prefix, KeyMarker=marker[0], VersionIdMarker=marker[1]
-        )
 
     def _attempts(self, verb: str, key: str) -> Attempts:
         return Attempts(self._connection.patience, f"could not {verb} {self._name(key)}")

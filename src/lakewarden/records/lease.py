@@ -1,0 +1,251 @@
+"""A lease: one object that tells people who is running, so that nobody waits for the dead.
+
+It is written by conditional puts, so of two that want it one gets it, whatever their clocks say.
+It fences nothing: who was taken over learns it at the next renewal; what he must not do any
+more is refused elsewhere (the run's record in the catalog).
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from threading import Event, Thread
+from typing import Self
+
+import structlog
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from lakewarden.aws.objects import (
+    ObjectChanged,
+    ObjectExists,
+    ObjectMissing,
+    Objects,
+    StorageUnavailable,
+)
+from lakewarden.errors import Failed, TryAgain
+from lakewarden.records.processes import is_running, started
+
+_log = structlog.get_logger()
+
+FORMAT = 1
+DEAD_AFTER = timedelta(seconds=60)  # without a renewal, where we cannot see the process
+RENEW_SECONDS = 10.0
+_JOIN_SECONDS = 5.0  # for a renewal that is under way
+_ATTEMPTS = 20  # races lost in a row
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who runs. `started` tells the process from a later one with its pid (records.processes)."""
+
+    run: str
+    host: str
+    pid: int
+    started: str
+    since: datetime
+
+
+class LeaseHeld(TryAgain):
+    """Somebody alive holds it. `holder` says who."""
+
+    def __init__(self, message: str, *, holder: Holder, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.holder = holder
+
+
+class LeaseUnreadable(Failed):
+    """The object under the lease's key is not a lease."""
+
+
+class _Holder(BaseModel):
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    run: str
+    host: str
+    pid: int
+    started: str
+    since: AwareDatetime
+
+    def told(self) -> Holder:
+        return Holder(self.run, self.host, self.pid, self.started, self.since)
+
+
+class _Content(BaseModel):
+    """The object, as written."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int = FORMAT
+    holder: _Holder
+    renewed: AwareDatetime
+    replaced: tuple[_Holder, ...] = ()  # dead ones, newest first, until somebody releases
+
+
+class Lease:
+    """A lease that was acquired. `predecessors` are the dead holders before us, newest first:
+    more than one where a successor died too, perhaps before it had tidied up."""
+
+    def __init__(self, objects: Objects, key: str, content: _Content, etag: str) -> None:
+        self.key = key
+        self._objects = objects
+        self._content = content
+        self._etag = etag
+        self._lost = False
+
+    @property
+    def holder(self) -> Holder:
+        return self._content.holder.told()
+
+    @property
+    def predecessor(self) -> Holder | None:
+        return next(iter(self.predecessors), None)
+
+    @property
+    def predecessors(self) -> tuple[Holder, ...]:
+        return tuple(dead.told() for dead in self._content.replaced)
+
+    @property
+    def lost(self) -> bool:
+        """Whether another took it, as of the last renewal."""
+        return self._lost
+
+    def renew(self, now: datetime) -> None:
+        """Say that we live; sets `lost` where it is not ours any more."""
+        if self._lost:
+            return
+        content = self._content.model_copy(update={"renewed": now})
+        try:
+            self._etag = self._objects.replace(self.key, _bytes(content), etag=self._etag).etag
+        except ObjectChanged:
+            self._lost = True
+
+    def release(self) -> None:
+        """Delete it, if it is still ours."""
+        if self._lost:
+            return
+        try:
+            self._objects.delete(self.key, etag=self._etag)
+        except ObjectChanged:
+            self._lost = True
+
+
+def this_process(run: str, *, host: str, since: datetime) -> Holder:
+    """This process as a holder."""
+    pid = os.getpid()
+    return Holder(run, host, pid, started(pid) or "", since)
+
+
+def acquire(
+    objects: Objects, key: str, holder: Holder, *, now: datetime, take_over: bool = False
+) -> Lease:
+    """Take the lease where nobody alive has it; `take_over` takes it from the living too.
+
+    Raises LeaseHeld, and LeaseUnreadable where something else lies under the key."""
+    overridden: Holder | None = None  # --take-over means who held it when it was asked
+    for _ in range(_ATTEMPTS):
+        try:
+            found, etag = _read(objects, key)
+        except ObjectMissing:
+            content = _Content(holder=_Holder.model_validate(holder), renewed=now)
+            try:
+                return Lease(objects, key, content, objects.create(key, _bytes(content)).etag)
+            except ObjectExists:
+                continue
+        current = found.holder.told()
+        if is_alive(current, found.renewed, host=holder.host, now=now):
+            overridden = overridden or (current if take_over else None)
+            if current != overridden:
+                raise _held(current, key)
+        content = _Content(
+            holder=_Holder.model_validate(holder),
+            renewed=now,
+            replaced=(found.holder, *found.replaced),
+        )
+        try:
+            written = objects.replace(key, _bytes(content), etag=etag)
+        except ObjectChanged:
+            continue
+        return Lease(objects, key, content, written.etag)
+    raise LeaseHeld(
+        f"{key} changes hands all the time", holder=overridden or holder, hint="Try again."
+    )
+
+
+def is_alive(
+    found: Holder,
+    renewed: datetime,
+    *,
+    host: str,
+    now: datetime,
+    running: Callable[[int, str], bool] = is_running,
+) -> bool:
+    """On our own host the process tells; elsewhere, how long ago it was renewed."""
+    if found.host == host:
+        return running(found.pid, found.started)
+    return now - renewed <= DEAD_AFTER
+
+
+def _read(objects: Objects, key: str) -> tuple[_Content, str]:
+    stored = objects.get(key)
+    try:
+        return _Content.model_validate_json(stored.body), stored.version.etag
+    except ValidationError as error:
+        raise LeaseUnreadable(
+            f"s3://{objects.bucket}/{key} is not a lease that this release reads",
+            hint="If nobody is running, delete that object.",
+        ) from error
+
+
+def _held(holder: Holder, key: str) -> LeaseHeld:
+    since = holder.since.isoformat(timespec="seconds")
+    return LeaseHeld(
+        f"run {holder.run} holds {key}: process {holder.pid} on {holder.host}, since {since}",
+        holder=holder,
+        hint="Wait for it, or take over with --take-over if you know that it is gone.",
+    )
+
+
+def _bytes(content: _Content) -> bytes:
+    return content.model_dump_json(indent=1).encode()
+
+
+class Keeper:
+    """Renews a lease in the background, and releases it at the end.
+
+    An object store that is away does not lose the lease: only another's hand on it does."""
+
+    def __init__(
+        self, lease: Lease, *, now: Callable[[], datetime], every: float = RENEW_SECONDS
+    ) -> None:
+        self._lease = lease
+        self._now = now
+        self._every = every
+        self._end = Event()
+        self._thread = Thread(target=self._renew, name="lakewarden-lease", daemon=True)
+
+    @property
+    def lost(self) -> bool:
+        return self._lease.lost
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """A lease that cannot be released now dies by itself: nothing is lost with it."""
+        self._end.set()
+        self._thread.join(timeout=_JOIN_SECONDS)
+        if self._thread.is_alive():
+            _log.warning("the lease is left to run out", key=self._lease.key)
+            return
+        try:
+            self._lease.release()
+        except StorageUnavailable as error:
+            _log.warning("the lease is left to run out", key=self._lease.key, why=error.message)
+
+    def _renew(self) -> None:
+        while not self._end.wait(self._every) and not self._lease.lost:
+            try:
+                self._lease.renew(self._now())
+            except StorageUnavailable as error:
+                _log.warning("the lease was not renewed", key=self._lease.key, why=error.message)
