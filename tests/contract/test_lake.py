@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
 from multiprocessing.connection import Connection
 from threading import Barrier
@@ -381,7 +381,7 @@ def test_two_branches_may_make_the_same_namespace(lake: Lake) -> None:
 def test_a_namespace_is_dropped_by_the_publish_unless_somebody_uses_it(lake: Lake) -> None:
     branch = lake.begin("batch/1", "1", at())
     for name in ("empty", "used"):
-        lake.catalog(branch).create_namespace(name)
+        lake.catalog(branch).create_namespace(name, {"owner": "ann"})
     lake.publish(branch, one(), reads=frozenset(), at=at())
 
     branch = lake.begin("batch/2", "2", at())
@@ -392,7 +392,7 @@ def test_a_namespace_is_dropped_by_the_publish_unless_somebody_uses_it(lake: Lak
 
     seen = lake.catalog(lake.begin("batch/4", "4", at()))
     assert not seen.namespace_exists("empty")
-    assert seen.namespace_exists("used")
+    assert seen.load_namespace_properties("used")["owner"] == "ann"
     with pytest.raises(NamespaceAlreadyExistsError):
         seen.create_namespace("used")
 
@@ -434,6 +434,15 @@ def test_a_second_publish_of_a_run_is_the_first(lake: Lake) -> None:
     assert lake.pin().tables.keys() == {"raw.a"}
     assert lake.take_over("1", by="successor", at=at()) == published
     assert lake.outcome("1") == published
+
+
+def test_a_run_publishes_its_own_branches_only(lake: Lake) -> None:
+    branch = lake.begin("batch/1", "1", at())
+    touch(lake.catalog(branch), "raw.a")
+    with pytest.raises(BranchUnknown):
+        lake.publish(replace(branch, run="2"), one(), reads=frozenset(), at=at())
+    assert lake.pin().tables == {}
+    assert lake.outcome("2") is None
 
 
 def test_begin_is_refused_once_a_run_has_an_outcome(lake: Lake) -> None:
