@@ -5,13 +5,14 @@ our own errors they keep the message, which tells file, line, column and type; o
 only its class, since a library's message may quote a cell.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from lakewarden.aws.objects import Objects, ObjectVersion
 from lakewarden.batch.keys import quoted
@@ -25,6 +26,7 @@ from lakewarden.batch.model import (
     Transformed,
 )
 from lakewarden.errors import Failed, LakewardenError, Refused, WrongUsage
+from lakewarden.records.stream import Stream
 
 PREFIX = "ops/batches/"
 STAGES = ("receive", "load", "transform", "audit", "publish")
@@ -125,9 +127,10 @@ class Receipt(_Part):
     accepted: str | None = None  # the failing test that somebody took on their word
     version: int | None = None  # of the publication
 
-    def body(self) -> dict[str, object]:
+    def body(self) -> dict[str, JsonValue]:
         """As JSON values, without what is not known."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        body: dict[str, JsonValue] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return body
 
 
 # ── making ──────────────────────────────────────────────────────────────────────────────────────
@@ -237,7 +240,7 @@ def _loaded(loaded: Loaded) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A run as its last receipt tells it; `receipts` is how many stages left one."""
+    """A run as its last receipt tells it; `receipts` is how many it left."""
 
     run: str
     dataset: str
@@ -265,21 +268,21 @@ def list_runs(
 
 
 def receipts_of(objects: Objects, dataset: str, run: str) -> list[Receipt]:
-    """All receipts of one run, in order; raises RunUnknown, ReceiptUnreadable."""
-    prefix = f"{PREFIX}{dataset}/{run}/"
-    found = [v for v in objects.list(prefix) if _RECEIPT.fullmatch(v.key.removeprefix(prefix))]
+    """All receipts of one run, in order. Raises RunUnknown, ReceiptUnreadable, and StreamBroken
+    where one was changed or removed since."""
+    found = Stream(objects, f"{PREFIX}{dataset}/{run}/").read()
     if not found:
         raise RunUnknown(
             f"there is no run {quoted(run)} of dataset {quoted(dataset)}",
             hint='"lakewarden batch list" shows those that there are.',
         )
-    return [_read(objects, version) for version in found]
+    return [parse_receipt(record.body, key=record.key) for record in found]
 
 
-def parse_receipt(body: bytes, *, key: str) -> Receipt:
+def parse_receipt(body: object, *, key: str) -> Receipt:
     """A stored receipt of format 1, also one of a later release that has more fields."""
     try:
-        return Receipt.model_validate_json(body)
+        return Receipt.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "the whole"
@@ -290,4 +293,11 @@ def parse_receipt(body: bytes, *, key: str) -> Receipt:
 
 
 def _read(objects: Objects, version: ObjectVersion) -> Receipt:
-    return parse_receipt(objects.get(version.key, version.version_id).body, key=version.key)
+    body = objects.get(version.key, version.version_id).body
+    try:
+        return parse_receipt(json.loads(body), key=version.key)
+    except ValueError as error:  # not JSON, not UTF-8
+        raise ReceiptUnreadable(
+            f"{version.key}: expected a receipt, found no JSON",
+            hint="Look at the object's versions to see who changed it, and restore the old one.",
+        ) from error

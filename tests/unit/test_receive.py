@@ -1,0 +1,181 @@
+"""Receiving: what is wrong with a delivery is refused by name; what is right is pinned."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lakewarden.aws.objects import ObjectVersion
+from lakewarden.batch.inventory import FileNotDeliverable
+from lakewarden.batch.keys import BatchKeyInvalid
+from lakewarden.batch.manifest import (
+    ManifestMissing,
+    ManifestOfAnother,
+    ManifestPathOutside,
+    ManifestTooLarge,
+)
+from lakewarden.batch.manifest_read import MAX_BYTES
+from lakewarden.batch.model import Dataset, Run
+from lakewarden.batch.receive import (
+    BatchUnknown,
+    DeliveryMoving,
+    FileEmpty,
+    FileMissing,
+    FileOfTwoTables,
+    FileUnexpected,
+    FileWithoutTable,
+    SizeDisagrees,
+    TableWithoutFile,
+    receive,
+)
+from lakewarden.errors import LakewardenError
+from tests.fakes.objects import MemoryObjects
+
+TABLES = {"ops.flights": "flights*.csv*", "ops.planes": "planes*.csv"}
+AIR = Dataset("air", "date", "raw/air/{batch}/", TABLES, 0.0, 1 << 30)
+RUN = Run("run-1", "air", "2013-01-02")
+PREFIX = "raw/air/2013-01-02/"
+SHA = "ab" * 32
+F = {"url": "flights.csv"}
+P = {"url": "planes.csv"}
+
+
+def lying(files: dict[str, bytes], *entries: dict[str, Any], **changed: Any) -> MemoryObjects:
+    """A bucket with these files in the landing prefix, and a manifest of these entries."""
+    objects = MemoryObjects("lake")
+    for name, body in files.items():
+        objects.put(PREFIX + name, body)
+    if entries:
+        document = {"version": 1, "dataset": "air", "batch": "2013-01-02", "entries": entries}
+        objects.put(f"{PREFIX}_manifest.json", json.dumps({**document, **changed}).encode())
+    return objects
+
+
+GOOD = {"flights.csv": b"h\n1\n", "planes.csv": b"h\n"}
+
+
+def test_every_file_is_pinned_with_what_was_promised_of_it() -> None:
+    meta = {"content_length": 4, "record_count": 1}
+    objects = lying(GOOD, {**F, "sha256": SHA, "meta": meta}, P)
+    received = receive(objects, AIR, RUN)
+    flights, planes = received.files
+    assert (flights.name, flights.table) == ("flights.csv", "ops.flights")
+    assert (flights.sha256, flights.md5, flights.records) == (SHA, None, 1)
+    assert (planes.name, planes.table, planes.records) == ("planes.csv", "ops.planes", None)
+    assert received.completeness == "manifest"
+    objects.put(f"{PREFIX}flights.csv", b"replaced afterwards")
+    assert b"".join(objects.stream(flights.version)) == b"h\n1\n"
+
+
+def also(**files: bytes) -> dict[str, bytes]:
+    return {**GOOD, **{f"{name}.csv": body for name, body in files.items()}}
+
+
+OUTSIDE = {"url": "../2013-01-03/planes.csv"}
+SHORT = {**F, "meta": {"content_length": 5}}
+TWO = {**GOOD, "old_manifest.json": b"{}"}
+HUGE = {**GOOD, "_manifest.json": b" " * (MAX_BYTES + 1)}
+CASES: list[tuple[str, MemoryObjects, type[LakewardenError], str]] = [
+    ("nothing at all", lying({}), BatchUnknown, "2013-01-02"),
+    ("no manifest", lying(GOOD), ManifestMissing, "flights.csv"),
+    ("an entry without file", lying(GOOD, F, P, {"url": "x.csv"}), FileMissing, "x.csv"),
+    ("a file without entry", lying(also(x=b"1"), F, P), FileUnexpected, "x.csv"),
+    ("two manifests", lying(TWO, F, P), FileUnexpected, "old_manifest"),
+    ("too short", lying(GOOD, SHORT, P), SizeDisagrees, "flights.csv"),
+    ("zero bytes", lying(also(planes=b""), F, P), FileEmpty, "planes.csv"),
+    ("no table", lying(also(x=b"1"), F, P, {"url": "x.csv"}), FileWithoutTable, "x.csv"),
+    ("other case", lying(also(Planes=b"1"), F, P, {"url": "Planes.csv"}), FileWithoutTable, "Pl"),
+    ("a part missing", lying({"flights.csv": b"h\n"}, F), TableWithoutFile, "ops.planes"),
+    ("another batch's", lying(GOOD, F, P, batch="2013-01-03"), ManifestOfAnother, "2013-01-03"),
+    ("a path outside", lying(GOOD, F, P, OUTSIDE), ManifestPathOutside, "planes.csv"),
+    ("a hostile object", lying({**GOOD, "../x": b"1"}, F, P), FileNotDeliverable, "../x"),
+    ("a huge manifest", lying(HUGE), ManifestTooLarge, "_manifest.json"),
+]
+
+
+@pytest.mark.parametrize(
+    ("objects", "error", "named"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
+def test_a_delivery_that_is_not_right_is_refused_by_name(
+    objects: MemoryObjects, error: type[LakewardenError], named: str
+) -> None:
+    with pytest.raises(LakewardenError) as caught:
+        receive(objects, AIR, RUN)
+    assert type(caught.value) is error
+    assert named in caught.value.message
+    assert caught.value.exit_code == (2 if error is BatchUnknown else 3)
+    assert caught.value.hint
+
+
+def test_a_file_that_two_tables_would_take_is_refused() -> None:
+    both = replace(AIR, tables={**TABLES, "ops.other": "planes*"})
+    with pytest.raises(FileOfTwoTables, match=r"ops\.planes and ops\.other"):
+        receive(lying(GOOD, F, P), both, RUN)
+
+
+def test_a_bad_key_is_wrong_usage_before_anything_is_read() -> None:
+    with pytest.raises(BatchKeyInvalid):
+        receive(lying(GOOD, F, P), AIR, replace(RUN, batch="2013-1-2"))
+
+
+def test_a_part_may_be_missing_where_the_manifest_says_that_it_may() -> None:
+    objects = lying({"flights.csv": b"h\n"}, F, {**P, "mandatory": False})
+    assert [f.name for f in receive(objects, AIR, RUN).files] == ["flights.csv"]
+
+
+def test_an_empty_file_is_fine_where_no_records_are_promised() -> None:
+    objects = lying({**GOOD, "planes.csv": b""}, F, {**P, "meta": {"record_count": 0}})
+    assert receive(objects, AIR, RUN).files[1].records == 0
+
+
+def test_folders_that_a_console_made_are_no_files() -> None:
+    assert len(receive(lying({**GOOD, "": b"", "sub/": b""}, F, P), AIR, RUN).files) == 2
+
+
+def test_the_next_batch_is_not_part_of_this_one() -> None:
+    objects = lying(GOOD, F, P)
+    objects.put("raw/air/2013-01-03/flights.csv", b"1")
+    assert len(receive(objects, AIR, RUN).files) == 2
+
+
+def of(files: dict[str, bytes], *entries: dict[str, Any]) -> str:
+    return receive(lying(files, *entries), AIR, RUN).delivery_hash
+
+
+def test_the_delivery_hash_tells_deliveries_apart_and_equal_ones_not() -> None:
+    promised = {**F, "sha256": SHA}
+    first = receive(lying(GOOD, promised, P), AIR, RUN)
+    assert of(GOOD, P, promised) == first.delivery_hash
+    renamed = {"flights2.csv": GOOD["flights.csv"], "planes.csv": GOOD["planes.csv"]}
+    others = [
+        of(GOOD, {**F, "sha256": SHA[::-1]}, P),
+        of(GOOD, F, P),
+        of({**GOOD, "planes.csv": b"x\n"}, promised, P),
+        of(renamed, {**promised, "url": "flights2.csv"}, P),
+        of({**GOOD, "planes2.csv": b"h\n"}, promised, P, {"url": "planes2.csv"}),
+    ]
+    assert len({first.delivery_hash, *others}) == 6
+
+
+class Moving(MemoryObjects):
+    """A store in which somebody delivers between one page of a listing and the next."""
+
+    def list(self, prefix: str) -> Iterator[ObjectVersion]:
+        for version in super().list(prefix):
+            yield version
+            if version.key.endswith("_manifest.json"):
+                self.delete(version.key)
+                self.put(f"{PREFIX}planes.csv", b"of the next delivery")
+
+
+def test_a_delivery_that_moves_while_it_is_read_is_tried_again_later() -> None:
+    objects = Moving("lake")
+    for name, body in GOOD.items():
+        objects.put(PREFIX + name, body)
+    document = {"version": 1, "dataset": "air", "batch": "2013-01-02", "entries": [F, P]}
+    objects.put(f"{PREFIX}_manifest.json", json.dumps(document).encode())
+    with pytest.raises(DeliveryMoving) as caught:
+        receive(objects, AIR, RUN)
+    assert caught.value.exit_code == 75
