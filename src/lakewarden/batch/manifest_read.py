@@ -83,7 +83,7 @@ class _VersionOne(_Strict):
     dataset: str
     batch: str
     created_at: Moment | None = None
-    entries: Annotated[list[_Item], Field(max_length=MAX_ENTRIES)]
+    entries: list[_Item]
 
 
 class _UnloadMeta(_Lenient):
@@ -98,7 +98,7 @@ class _UnloadItem(_Lenient):
 
 
 class _Unload(_Lenient):
-    entries: Annotated[list[_UnloadItem], Field(max_length=MAX_ENTRIES)]
+    entries: list[_UnloadItem]
 
 
 class _OlderHash(_Strict):
@@ -128,6 +128,7 @@ def parse_form(
     document: dict[str, object], landing: Landing, *, file: str, covers: str | None = None
 ) -> Manifest:
     """As `parse`, from the JSON object that `parse_document` gave."""
+    _check_entries(document.get("entries"), file)
     if "version" in document:
         return _version_one(document, landing, file)
     if "entries" in document:
@@ -211,6 +212,16 @@ def check_bytes(size: int, *, file: str) -> None:
             expected=f"at most {MAX_BYTES} bytes",
             found=f"{size} bytes",
             hint="Is this a data file under a manifest's name? Deliver in larger files otherwise.",
+        )
+
+
+def _check_entries(entries: object, file: str) -> None:
+    if isinstance(entries, list) and len(entries) > MAX_ENTRIES:
+        raise ManifestTooLarge(
+            file,
+            expected=f"at most {MAX_ENTRIES} entries",
+            found=str(len(entries)),
+            hint="Deliver the batch in fewer, larger files.",
         )
 
 
@@ -344,13 +355,6 @@ def _fault(first: ErrorDetails, file: str) -> ManifestRefused:
                 expected=f"{field} of 0 or more",
                 found="a negative number",
                 hint="Write the true number, or leave it out where it is not known.",
-            )
-        case "too_long":
-            return ManifestTooLarge(
-                file,
-                expected=f"at most {MAX_ENTRIES} entries",
-                found="more",
-                hint="Deliver the batch in fewer, larger files.",
             )
         case "extra_forbidden":
             return _malformed(file, "only fields that version 1 has", f"also {quoted(field)}")
