@@ -175,7 +175,7 @@ class _Readers:
         raise _Stopped
 
 
-class _Stopped(Exception):  # noqa: N818 - not an error: the delivery is no longer wanted
+class _Stopped(Exception):
     """Nobody takes parts any more."""
 
 

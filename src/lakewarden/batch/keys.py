@@ -6,6 +6,7 @@ so no key that this module gives can lead outside of its delivery.
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from urllib.parse import unquote
@@ -30,6 +31,10 @@ class BatchKeyInvalid(WrongUsage):
 
 class LandingInvalid(WrongUsage):
     """A dataset's `landing` in lakewarden.toml cannot hold one batch apart from the others."""
+
+
+class PrefixUnknown(WrongUsage):
+    """No dataset lands there."""
 
 
 class NameUnsafe(ValueError):
@@ -155,3 +160,20 @@ def quoted(text: str) -> str:
     """Foreign text as it may stand in a message: one line, nothing invisible, not endless."""
     shown = repr(text if len(text) <= 120 else text[:117] + "...")
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+
+
+def landing_at(prefix: str, datasets: Iterable[Dataset], bucket: str) -> Landing:
+    """Whose landing prefix this is (s3://bucket/…); raises PrefixUnknown."""
+    wanted = prefix.removesuffix("/") + "/"
+    for dataset in datasets:
+        before, _, after = dataset.landing.partition("{batch}")
+        start = f"s3://{bucket}/{before}"
+        if not (wanted.startswith(start) and wanted.endswith(after)):
+            continue
+        batch = wanted[len(start) : len(wanted) - len(after)]
+        if _FORMS[dataset.key_form][0].fullmatch(batch):
+            return landing_of(dataset, batch, bucket)
+    raise PrefixUnknown(
+        f"{quoted(prefix)} is no dataset's landing prefix",
+        hint="It is [dataset.NAME] landing in lakewarden.toml, with the batch put in.",
+    )

@@ -12,7 +12,8 @@ from pathlib import Path
 import duckdb
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import EqualTo
+from pyiceberg.expressions import EqualTo, Reference
+from pyiceberg.expressions.literals import literal
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
@@ -158,10 +159,11 @@ def _full(scratch: Path) -> ScratchFull:
 
 
 def _stage(table: Table, data_files: Sequence[DataFile], run: Run, *, replaces: bool) -> None:
+    this_batch = EqualTo(term=Reference(BATCH_COLUMN), value=literal(run.batch))
     stage(
         table,
         data_files,
-        replacing=EqualTo(BATCH_COLUMN, run.batch) if replaces else None,
+        replacing=this_batch if replaces else None,
         properties={"lakewarden.run": run.id, "lakewarden.batch": run.batch},
     )
 

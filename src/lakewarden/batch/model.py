@@ -1,7 +1,7 @@
 """The words of a batch. Each stage's result is the next stage's argument.
 
-    delivery ─ receive ─▶ Received ─ load ─▶ Loaded ─ transform ─▶ Transformed ─ audit ─▶ Audited
-             ─ publish ─▶ Published
+delivery ─ receive ─▶ Received ─ load ─▶ Loaded ─ transform ─▶ Transformed ─ audit ─▶ Audited
+         ─ publish ─▶ Published
 """
 
 from collections.abc import Mapping, Sequence

@@ -158,9 +158,11 @@ def _register(
     """Make a transform a function of this session; again is fine."""
     import duckdb
     import pyarrow as pa
+    from duckdb.func import ARROW, SPECIAL
 
+    if _has_function(connection, name):
+        return
     result = transform(pa.array([], type=schema_to_pyarrow(source))).type
-    connection.remove_function(name) if _has_function(connection, name) else None
     connection.create_function(
         name,
         # One parameter and no default: DuckDB counts the parameters.
@@ -169,8 +171,8 @@ def _register(
         ),
         [duckdb.sqltype(duckdb_type(source))],
         duckdb.sqltype(_ARROW_NAMES.get(str(result)) or duckdb_type(source)),
-        type=duckdb.functional.ARROW,
-        null_handling=duckdb.functional.SPECIAL,
+        type=ARROW,
+        null_handling=SPECIAL,
     )
 
 

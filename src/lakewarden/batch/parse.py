@@ -253,10 +253,10 @@ def _broken_records(connection: "DuckDBPyConnection", part: Part) -> dict[int, t
         f" rejects_scan = {literal(scans)}"
     )
     read = _read_csv if part.shape.format is FileFormat.CSV else _read_lines
-    # One thread and in order, so that every record's number is right.
-    connection.execute(
-        f"SELECT max(k) FROM (SELECT row_number() OVER () AS k FROM {read(part, keep)})"
-    )
+    # The window makes DuckDB read in order, so that every record's number is right; the rejects
+    # are there when the answer was fetched.
+    numbered = f"SELECT row_number() OVER () AS k FROM {read(part, keep)}"
+    connection.execute(f"SELECT max(k) FROM ({numbered})").fetchall()
     found = connection.execute(
         "SELECT line, arg_min(error_type::VARCHAR, byte_position),"
         f" arg_min(error_message, byte_position) FROM {errors} GROUP BY line"

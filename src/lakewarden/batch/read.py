@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import duckdb
@@ -26,6 +27,8 @@ from lakewarden.batch.unpack import Tally, decoded, tallied, unpacked
 from lakewarden.errors import Refused
 from lakewarden.tables.iceberg import iceberg_schema
 from lakewarden.tables.template import CsvOptions, FileFormat, Source, Template
+
+_CHUNK_BYTES = 8 << 20
 
 
 class ChecksumMismatch(Refused):
@@ -168,8 +171,20 @@ def record_form(source: Source) -> RecordForm:
     return RecordForm(options.quote.encode(), escape)
 
 
-def count_records(chunks: Iterable[bytes], source: Source, *, max_bytes: int) -> int:
-    """The records of a delivered text file, its header left out, for a manifest."""
+def count_file(path: Path, source: Source, *, max_bytes: int) -> int:
+    """The records of a file on local disk, its header left out, for a manifest.
+
+    Raises what reading it would raise, naming the file."""
+    try:
+        if source.format is FileFormat.PARQUET:
+            return _parquet_footer(path)[0]
+        with path.open("rb") as file:
+            return _count_text(iter(partial(file.read, _CHUNK_BYTES), b""), source, max_bytes)
+    except Refused as error:
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _count_text(chunks: Iterable[bytes], source: Source, max_bytes: int) -> int:
     options = source.csv_options
     text = decoded(unpacked(chunks, max_bytes=max_bytes), options.encoding)
     found = count(skip_lines(text, options.skip_rows), record_form(source))

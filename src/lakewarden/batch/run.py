@@ -1,0 +1,351 @@
+"""A batch from delivery to publish: receive → load → transform → audit → publish.
+
+Main moves in the last stage, for all tables at once, or not at all. Whatever ends a run before
+that (an error, Ctrl-C, kill -9) leaves main as it was; the next run finds the dead one by its
+lease, fences it in the catalog, and starts again on a branch of its own.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import structlog
+
+from lakewarden.aws.objects import Objects, StorageUnavailable
+from lakewarden.batch.audit import audit
+from lakewarden.batch.dbt_project import DbtProject, project_digest
+from lakewarden.batch.duck import DuckConfig
+from lakewarden.batch.intake import IntakeConfig
+from lakewarden.batch.keys import parse_key
+from lakewarden.batch.load import TooManyMisfits, load, stage_again
+from lakewarden.batch.model import Audited, Counts, Dataset, Loaded, Published, Received, Run
+from lakewarden.batch.receipts import PREFIX, Result, receipt_of
+from lakewarden.batch.receive import receive
+from lakewarden.batch.transform import transform
+from lakewarden.errors import TryAgain
+from lakewarden.lake.model import (
+    BaseMoved,
+    Branch,
+    Contribution,
+    Lake,
+    Override,
+    Publication,
+)
+from lakewarden.records.lease import Holder, Keeper, acquire
+from lakewarden.records.stream import Stream
+from lakewarden.tables.template import Template
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T", bound=Result)
+
+LEASES = "ops/leases/"
+# A base that moves this often is a sign that runs should not be side by side.
+_ATTEMPTS = 5
+
+
+class GaveUp(TryAgain):
+    """Others published the same tables again and again while this run was under way."""
+
+
+class LeaseLost(TryAgain):
+    """Another run took this batch over while this one was under way."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What a run works with. `scratch` holds one folder a run; `now` is the clock."""
+
+    lake: Lake
+    objects: Objects
+    templates: Mapping[str, Template]
+    dbt: DbtProject | None
+    duck: DuckConfig
+    scratch: Path
+    part_bytes: int
+    now: Callable[[], datetime]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for: `accept` publishes in spite of one failing test, on somebody's word."""
+
+    dataset: Dataset
+    batch: str
+    publish: bool = True
+    accept: Override | None = None
+    take_over: bool = False
+
+
+@dataclass(frozen=True)
+class StageDone:
+    """Told after each stage that ended well."""
+
+    stage: str
+    seconds: float
+    result: Result
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run. `publication`: the new one, or for `unchanged` the one that holds.
+    `branch`: what --no-publish left to look at."""
+
+    run: Run
+    status: str  # published | unchanged | left
+    counts: Counts | None
+    publication: Publication | None
+    branch: str | None
+    result: Published | Audited | None
+
+
+def run_batch(
+    request: Request,
+    workshop: Workshop,
+    holder: Holder,
+    *,
+    tell: Callable[[StageDone], None] = lambda done: None,
+) -> Outcome:
+    """Bring one batch to main, or say why not; every error leaves main as it was.
+
+    Raises Refused for wrong data, TryAgain where something outside was away or busy."""
+    batch = str(parse_key(request.dataset.key_form, request.batch))
+    run = Run(holder.run, request.dataset.name, batch)
+    work = _Work(request, workshop, run, tell)
+    with (
+        structlog.contextvars.bound_contextvars(dataset=run.dataset, batch=batch, run=run.id),
+        _lease(request, workshop, run, holder) as keeper,
+    ):
+        try:
+            return work.run(keeper)
+        finally:
+            shutil.rmtree(work.scratch, ignore_errors=True)
+
+
+def inputs_hash(
+    received: Received,
+    dataset: Dataset,
+    templates: Mapping[str, Template],
+    dbt: DbtProject | None,
+) -> str:
+    """Equal where a batch would come out equal: its delivery, its tables, the dbt project."""
+    tables = {name: [glob, templates[name].digest] for name, glob in dataset.tables.items()}
+    project = project_digest(dbt.folder) if dbt else None
+    text = json.dumps([1, received.delivery_hash, tables, project], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass
+class _Work:
+    """One run under way."""
+
+    request: Request
+    workshop: Workshop
+    current: Run
+    tell: Callable[[StageDone], None]
+
+    @property
+    def scratch(self) -> Path:
+        return self.workshop.scratch / self.current.id
+
+    def run(self, keeper: Keeper) -> Outcome:
+        lake, current = self.workshop.lake, self.current
+        received = self._stage(
+            "receive", lambda: receive(self.workshop.objects, self.request.dataset, current)
+        )
+        wanted = inputs_hash(
+            received, self.request.dataset, self.workshop.templates, self.workshop.dbt
+        )
+        published = lake.publications(current.dataset, current.batch)
+        if published and published[0].contribution.inputs_hash == wanted:
+            _log.info("nothing to do", version=published[0].version)
+            return Outcome(current, "unchanged", None, published[0], None, None)
+        return self._to_publish(received, wanted, keeper, replaces=bool(published))
+
+    def _to_publish(
+        self, received: Received, wanted: str, keeper: Keeper, *, replaces: bool
+    ) -> Outcome:
+        """Stage, and stage again where main moved underneath, until it is published."""
+        loaded: Loaded | None = None
+        for attempt in range(1, _ATTEMPTS + 1):
+            with self._branch(attempt) as branch:
+                loaded = self._load(received, loaded, branch, replaces=replaces)
+                try:
+                    return self._attempt(loaded, branch, wanted, keeper)
+                except BaseMoved as moved:
+                    _log.info("main moved, staging again", tables=moved.tables, attempt=attempt)
+        error = GaveUp(
+            f"{self.current.dataset} {self.current.batch}: others published the same tables"
+            f" {_ATTEMPTS} times meanwhile",
+            hint="give the same command again when they are done",
+        )
+        self._receipt("publish", error, 0.0)
+        raise error
+
+    def _attempt(
+        self, loaded: Loaded, branch: "_KeptBranch", wanted: str, keeper: Keeper
+    ) -> Outcome:
+        audited = self._audit(loaded)
+        if not self.request.publish:
+            branch.keep = True
+            name = branch.branch.name
+            return Outcome(self.current, "left", loaded.counts, None, name, audited)
+        done = self._stage("publish", lambda: self._publish(audited, wanted, keeper))
+        return Outcome(self.current, "published", loaded.counts, done.publication, None, done)
+
+    def _load(
+        self, received: Received, before: Loaded | None, branch: "_KeptBranch", *, replaces: bool
+    ) -> Loaded:
+        shop = self.workshop
+        if before is not None:
+            return stage_again(before, branch.branch, lake=shop.lake, replaces=replaces)
+        duck = replace(shop.duck, temp=self.scratch / "duckdb")
+        return self._stage(
+            "load",
+            lambda: load(
+                received,
+                self.request.dataset,
+                branch.branch,
+                lake=shop.lake,
+                objects=shop.objects,
+                templates=shop.templates,
+                replaces=replaces,
+                config=IntakeConfig(duck, self.scratch / "load", shop.part_bytes),
+            ),
+        )
+
+    def _audit(self, loaded: Loaded) -> Audited:
+        shop, accept = self.workshop, self.request.accept
+        duck = replace(shop.duck, temp=self.scratch / "duckdb")
+        try:
+            transformed = self._stage(
+                "transform",
+                lambda: transform(
+                    loaded,
+                    lake=shop.lake,
+                    project=shop.dbt,
+                    templates=shop.templates,
+                    duck=duck,
+                    objects=shop.objects,
+                    scratch=self.scratch,
+                ),
+            )
+        finally:
+            self._keep_artifacts()
+        return self._stage(
+            "audit", lambda: audit(transformed, accept=accept.test if accept else None)
+        )
+
+    def _publish(self, audited: Audited, wanted: str, keeper: Keeper) -> Published:
+        if keeper.lost:
+            raise LeaseLost(
+                f"{self.current.dataset} {self.current.batch} was taken over by another run",
+                hint="look at what it published: lakewarden lake log",
+            )
+        loaded = audited.transformed.loaded
+        counts = loaded.counts
+        contribution = Contribution(
+            self.current.dataset,
+            self.current.batch,
+            wanted,
+            {"in": counts.records_in, "loaded": counts.loaded, "quarantined": counts.quarantined},
+            self.request.accept if audited.accepted else None,
+        )
+        publication = self.workshop.lake.publish(
+            loaded.branch,
+            [contribution],
+            reads=audited.transformed.reads,
+            at=self.workshop.now(),
+        )
+        return Published(audited, publication)
+
+    def _stage(self, stage: str, work: Callable[[], _T]) -> _T:
+        """Do a stage, and leave a receipt of how it ended."""
+        begun = time.perf_counter()
+        try:
+            result = work()
+        except BaseMoved:
+            raise
+        except BaseException as error:
+            seconds = time.perf_counter() - begun
+            # The first error is what has to be told, whatever happens to its receipt.
+            try:
+                self._receipt(stage, error, seconds)
+            except StorageUnavailable as unavailable:
+                _log.warning("no receipt could be written", stage=stage, why=unavailable.message)
+            raise
+        seconds = time.perf_counter() - begun
+        self._receipt(stage, result, seconds)
+        self.tell(StageDone(stage, seconds, result))
+        return result
+
+    def _receipt(self, stage: str, outcome: Result | BaseException, seconds: float) -> None:
+        counts = quarantine = None
+        if isinstance(outcome, TooManyMisfits):
+            counts, quarantine = outcome.counts, outcome.quarantine
+        receipt = receipt_of(
+            self.current,
+            stage,
+            outcome,
+            at=self.workshop.now(),
+            seconds=seconds,
+            counts=counts,
+            quarantine=quarantine,
+        )
+        Stream(self.workshop.objects, self._prefix()).append(stage, receipt.body())
+        _log.info("stage", stage=stage, outcome=receipt.outcome, seconds=round(seconds, 3))
+
+    def _keep_artifacts(self) -> None:
+        """dbt's artifacts and log stay with the receipts."""
+        folder = self.scratch / "dbt" / "artifacts"
+        if not folder.is_dir():
+            return
+        for file in sorted(folder.iterdir()):
+            self.workshop.objects.upload(f"{self._prefix()}dbt/{file.name}", file)
+
+    def _prefix(self) -> str:
+        return f"{PREFIX}{self.current.dataset}/{self.current.id}/"
+
+    @contextmanager
+    def _branch(self, attempt: int) -> "Iterator[_KeptBranch]":
+        """A branch of its own for each attempt; it is discarded unless it is to be kept."""
+        lake, current = self.workshop.lake, self.current
+        suffix = f".{attempt}" if attempt > 1 else ""
+        name = f"batch/{current.dataset}/{current.id}{suffix}"
+        kept = _KeptBranch(lake.begin(name, current.id, self.workshop.now()))
+        try:
+            yield kept
+        finally:
+            if not kept.keep:
+                lake.discard(name)
+
+
+@dataclass
+class _KeptBranch:
+    branch: Branch
+    keep: bool = False
+
+
+@contextmanager
+def _lease(request: Request, workshop: Workshop, run: Run, holder: Holder) -> Iterator[Keeper]:
+    """Tell the others who is running; fence and tidy up after a dead predecessor."""
+    lease = acquire(
+        workshop.objects,
+        f"{LEASES}{run.dataset}/{run.batch}.json",
+        holder,
+        now=workshop.now(),
+        take_over=request.take_over,
+    )
+    with Keeper(lease, now=workshop.now) as keeper:
+        if lease.predecessor is not None:
+            dead = lease.predecessor.run
+            workshop.lake.take_over(dead, by=holder.run, at=workshop.now())
+            shutil.rmtree(workshop.scratch / Path(dead).name, ignore_errors=True)
+            _log.warning("took over from a dead run", dead=dead)
+        yield keeper

@@ -1,0 +1,274 @@
+"""lakewarden batch: deliver, run, and see what happened."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress
+
+from lakewarden.cli.options import (
+    AsJson,
+    BatchName,
+    DatasetName,
+    EnvName,
+    ProjectDir,
+    open_project,
+)
+from lakewarden.cli.output import console, plural, say, show_json, show_table, size
+
+if TYPE_CHECKING:
+    from lakewarden.batch.manifest import Manifest
+    from lakewarden.batch.model import Counts
+    from lakewarden.batch.receipts import Receipt
+    from lakewarden.batch.run import Outcome, StageDone
+
+app = typer.Typer(
+    help="Deliver a batch, run it, see what happened.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command("run", epilog="Example: lakewarden batch run flights 2013-01-01")
+def run(
+    dataset: DatasetName,
+    batch: BatchName,
+    no_publish: Annotated[
+        bool, typer.Option("--no-publish", help="Stop before publishing; leave the branch.")
+    ] = False,
+    accept: Annotated[
+        str | None, typer.Option(metavar="TEST", help="Publish although this test fails.")
+    ] = None,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; it is kept with the publication.")
+    ] = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Fence the run that holds this batch.")
+    ] = False,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Receive, load, transform, audit, publish: all of it becomes visible, or nothing."""
+    opened = open_project(project, env, as_json=as_json)
+    outcome = opened.run(
+        dataset,
+        batch,
+        publish=not no_publish,
+        accept=accept,
+        reason=reason,
+        take_over=take_over,
+        tell=(lambda done: None) if as_json else tell_stage,
+    )
+    if as_json:
+        show_json(outcome_json(outcome))
+    else:
+        tell_outcome(outcome)
+
+
+@app.command("deliver", epilog="Example: lakewarden batch deliver flights 2013-01-01 ./delivery")
+def deliver(
+    dataset: DatasetName,
+    batch: BatchName,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The files of the delivery.")],
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Upload a folder as one batch: the files first, the manifest last."""
+    opened = open_project(project, env, as_json=as_json)
+    watched = console.is_terminal and not as_json
+    with Progress(console=console, transient=True, disable=not watched) as bar:
+        task = bar.add_task("uploading", total=None)
+        manifest = opened.deliver(
+            dataset,
+            batch,
+            folder,
+            progress=lambda one: bar.update(task, total=one.total, completed=one.done),
+        )
+    if as_json:
+        show_json(manifest_json(manifest))
+        return
+    total = sum(entry.size or 0 for entry in manifest.entries)
+    say(f"Delivered {dataset} {batch}: {plural(len(manifest.entries), 'file')}, {size(total)}.")
+    say(f"Next: lakewarden batch run {dataset} {batch}")
+
+
+@app.command(
+    "manifest", epilog="Example: lakewarden batch manifest s3://flights-dev/raw/flights/2013-01-01/"
+)
+def manifest(
+    where: Annotated[
+        str, typer.Argument(metavar="DIR|S3-PREFIX", help="A folder, or a landing prefix.")
+    ],
+    dataset: Annotated[str | None, typer.Option(help="For a folder: its dataset.")] = None,
+    batch: Annotated[str | None, typer.Option(help="For a folder: its batch.")] = None,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the manifest of a folder, or of what already lies in a landing prefix."""
+    opened = open_project(project, env, as_json=as_json)
+    if where.startswith("s3://"):
+        written, place = opened.write_manifest_of_prefix(where)
+    else:
+        written, place = opened.write_manifest_of_folder(Path(where), dataset, batch)
+    if as_json:
+        show_json(manifest_json(written))
+    else:
+        say(f"Wrote {place}: {plural(len(written.entries), 'file')}.")
+
+
+@app.command("list", epilog="Example: lakewarden batch list --dataset flights")
+def list_(
+    dataset: Annotated[str | None, typer.Option(help="Only this dataset.")] = None,
+    most: Annotated[int, typer.Option("-n", "--most", min=1, help="At most so many.")] = 20,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Runs, newest first: what each ended with, from the publications and the receipts."""
+    from lakewarden.batch.history import runs
+
+    opened = open_project(project, env, as_json=as_json)
+    found = runs(opened.objects, opened.lake, dataset, most=most)
+    if as_json:
+        show_json([dataclasses.asdict(one) for one in found])
+    elif not found:
+        say("No batch was run yet. Next: lakewarden batch deliver DATASET BATCH DIR")
+    else:
+        show_table(
+            ["dataset", "batch", "outcome", "version", "in", "loaded", "quarantined", "run", "why"],
+            [
+                (
+                    one.dataset,
+                    one.batch,
+                    one.outcome,
+                    one.version and str(one.version),
+                    one.records_in,
+                    one.loaded,
+                    one.quarantined,
+                    one.run,
+                    one.error or "",
+                )
+                for one in found
+            ],
+            right=["version", "in", "loaded", "quarantined"],
+        )
+
+
+@app.command("show", epilog="Example: lakewarden batch show flights 2013-01-01")
+def show(
+    dataset: DatasetName,
+    which: Annotated[
+        str, typer.Argument(metavar="BATCH|RUN", help="A batch (its last run), or a run.")
+    ],
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """One run, stage by stage, from its receipts."""
+    from lakewarden.batch.history import find_run
+    from lakewarden.batch.receipts import receipts_of
+
+    opened = open_project(project, env, as_json=as_json)
+    receipts = receipts_of(opened.objects, dataset, find_run(opened.objects, dataset, which))
+    if as_json:
+        show_json([receipt.body() for receipt in receipts])
+        return
+    last = receipts[-1]
+    say(f"{dataset} {last.batch}, run {last.run}")
+    show_table(
+        ["stage", "outcome", "seconds", "at (UTC)", "in", "loaded", "quarantined"],
+        [(one.stage, one.outcome, f"{one.seconds:.1f}", one.at, *_counts(one)) for one in receipts],
+        right=["seconds", "in", "loaded", "quarantined"],
+    )
+    for receipt in receipts:
+        for test in receipt.tests:
+            if test.status != "pass":
+                say(f"test {test.name}: {test.status}, {plural(test.failures, 'row')}")
+    if last.error:
+        say(f"{last.error.code}: {last.error.message}")
+        if last.error.hint:
+            say(f"next: {last.error.hint}")
+    if last.version:
+        say(f"published as version {last.version}: {', '.join(sorted(last.tables))}")
+
+
+def _counts(receipt: "Receipt") -> tuple[object, object, object]:
+    counts = receipt.counts
+    return (counts.records_in, counts.loaded, counts.quarantined) if counts else (None, None, None)
+
+
+def tell_stage(done: "StageDone") -> None:
+    """One line a stage."""
+    console.print(
+        f"[green]✓[/] {done.stage:<10} {stage_summary(done):<58} [dim]{done.seconds:5.1f} s[/]",
+        soft_wrap=True,
+    )
+
+
+def stage_summary(done: "StageDone") -> str:
+    """What a stage did, in a few words."""
+    from lakewarden.batch.model import Audited, Loaded, Published, Received, Transformed
+
+    match done.result:
+        case Received(files=files):
+            total = sum(file.version.size for file in files)
+            return f"{plural(len(files), 'file')}, {size(total)}, complete by its manifest"
+        case Loaded(counts=counts):
+            kept = (
+                f", {plural(counts.quarantined, 'row')} quarantined" if counts.quarantined else ""
+            )
+            return f"{plural(counts.loaded, 'row')} on a branch{kept}"
+        case Transformed(models=models, tests=tests):
+            return f"{plural(len(models), 'model')} built, {plural(len(tests), 'test')} run"
+        case Audited(warnings=warnings, accepted=accepted):
+            told = f", accepted: {accepted.name}" if accepted else ""
+            warned = f", {plural(len(warnings), 'warning')}" if warnings else ""
+            return f"every record accounted for{warned}{told}"
+        case Published(publication=publication):
+            tables = len(publication.tables)
+            return f"version {publication.version}: {plural(tables, 'table')} in one step"
+
+
+def tell_outcome(outcome: "Outcome") -> None:
+    """What to know at the end, and what to do next where there is something."""
+    run = outcome.run
+    if outcome.status == "unchanged" and outcome.publication:
+        version = outcome.publication.version
+        say(f"Nothing to do: {run.dataset} {run.batch} is published as version {version}.")
+    elif outcome.status == "left":
+        say(f"Not published. Look at it: lakewarden query --branch {outcome.branch} 'SELECT …'")
+        say(f"Then run it without --no-publish, or: lakewarden lake discard {outcome.branch}")
+
+
+def outcome_json(outcome: "Outcome") -> Mapping[str, object]:
+    """A run's outcome for programs."""
+    run, publication = outcome.run, outcome.publication
+    return {
+        "dataset": run.dataset,
+        "batch": run.batch,
+        "run": run.id,
+        "status": outcome.status,
+        "version": publication.version if publication else None,
+        "branch": outcome.branch,
+        "counts": counts_json(outcome.counts) if outcome.counts else None,
+    }
+
+
+def counts_json(counts: "Counts") -> Mapping[str, int]:
+    return {
+        "in": counts.records_in,
+        "loaded": counts.loaded,
+        "quarantined": counts.quarantined,
+    }
+
+
+def manifest_json(manifest: "Manifest") -> object:
+    """A manifest as it is written."""
+    import json
+
+    from lakewarden.batch.manifest import write
+
+    return json.loads(write(manifest))

@@ -1,0 +1,56 @@
+"""lakewarden init: a new project from an example."""
+
+import shutil
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lakewarden.cli.options import AsJson
+from lakewarden.cli.output import begin, say, show_json
+from lakewarden.errors import WrongUsage
+
+
+class ExampleUnknown(WrongUsage):
+    """No example of that name."""
+
+
+class FolderNotEmpty(WrongUsage):
+    """A project is only written into an empty folder."""
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
+    example: Annotated[str, typer.Option(help="Which example: flights.")] = "flights",
+    as_json: AsJson = False,
+) -> None:
+    """A new project: lakewarden.toml, tables/, transform/ (dbt) and a README.
+
+    Example: lakewarden init my-lake --example flights
+    """
+    begin(as_json=as_json)
+    write_example(example, folder)
+    if as_json:
+        show_json({"project": str(folder.resolve()), "example": example})
+    else:
+        say(f"Wrote the example {example} to {folder}. Its README.md tells what to do next.")
+
+
+def write_example(example: str, folder: Path) -> None:
+    """Copy an example into an empty folder."""
+    root = resources.files("lakewarden") / "examples"
+    known = sorted(one.name for one in root.iterdir() if (one / "lakewarden.toml").is_file())
+    if example not in known:
+        raise ExampleUnknown(
+            f"there is no example {example!r}", hint=f"choose one of: {', '.join(known)}"
+        )
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FolderNotEmpty(f"{folder} is not an empty folder", hint="name a new one")
+    with resources.as_file(root / example) as source:
+        shutil.copytree(
+            source,
+            folder,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("__pycache__", ".lakewarden", "target", "logs"),
+        )

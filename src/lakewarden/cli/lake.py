@@ -1,0 +1,157 @@
+"""lakewarden lake: what is published, and the branches of runs that did not publish."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lakewarden.cli.options import AsJson, EnvName, ProjectDir, open_project
+from lakewarden.cli.output import say, show_json, show_table
+
+if TYPE_CHECKING:
+    from lakewarden.lake.model import Branch, Publication
+
+app = typer.Typer(
+    help="What is published, by which batch, when; branches left behind.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("log", epilog="Example: lakewarden lake log --dataset flights -n 5")
+def log(
+    dataset: Annotated[str | None, typer.Option(help="Only this dataset.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only this batch.")] = None,
+    most: Annotated[int, typer.Option("-n", "--most", min=1, help="At most so many.")] = 20,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publications, newest first: each moved all of its tables in one step."""
+    opened = open_project(project, env, as_json=as_json)
+    found = opened.lake.publications(dataset, batch)[:most]
+    if as_json:
+        show_json([publication_json(publication) for publication in found])
+    elif not found:
+        say("Nothing is published yet. Next: lakewarden batch run DATASET BATCH")
+    else:
+        show_table(
+            ["version", "when (UTC)", "dataset", "batch", "loaded", "tables", "run", "note"],
+            [
+                (
+                    str(one.version),
+                    one.at,
+                    one.contribution.dataset,
+                    one.contribution.batch,
+                    one.contribution.counts.get("loaded"),
+                    len(one.tables),
+                    one.run,
+                    _note(one),
+                )
+                for one in found
+            ],
+            right=["version", "loaded", "tables"],
+        )
+
+
+@app.command("branches", epilog="Example: lakewarden lake branches")
+def branches(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False) -> None:
+    """Branches that exist: runs under way, left with --no-publish, or dead."""
+    opened = open_project(project, env, as_json=as_json)
+    found = opened.lake.branches()
+    if as_json:
+        show_json([branch_json(branch) for branch in found])
+    elif not found:
+        say("No branches.")
+    else:
+        show_table(
+            ["branch", "run", "base", "since (UTC)"],
+            [(one.name, one.run, one.base.version, one.created_at) for one in found],
+        )
+
+
+@app.command("show", epilog="Example: lakewarden lake show 3")
+def show(
+    what: Annotated[str, typer.Argument(metavar="VERSION|BRANCH", help="What to look at.")],
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """The tables of one version, or what a branch would change."""
+    opened = open_project(project, env, as_json=as_json)
+    pin = opened.pin(at=int(what)) if what.isdecimal() else opened.pin(branch=what)
+    if as_json:
+        show_json({"ref": pin.ref, "version": pin.version, "tables": dict(pin.tables)})
+        return
+    main = opened.pin().tables
+    show_table(
+        ["table", "against main", "metadata"],
+        [
+            (name, _against(main.get(name), location), location.rpartition("/")[2])
+            for name, location in sorted(pin.tables.items())
+        ],
+    )
+
+
+@app.command(
+    "discard", epilog="Example: lakewarden lake discard batch/flights/20130101T060000-1a2b"
+)
+def discard(
+    branch: Annotated[str, typer.Argument(metavar="BRANCH|RUN", help="What to remove.")],
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a branch; main stays as it is. Its files are left to maintenance."""
+    opened = open_project(project, env, as_json=as_json)
+    names = [one.name for one in opened.lake.branches() if branch in (one.name, one.run)]
+    for name in names:
+        opened.lake.discard(name)
+    if as_json:
+        show_json({"discarded": names})
+    else:
+        say("\n".join(f"Discarded {name}." for name in names) or f"There is no branch {branch}.")
+
+
+def publication_json(publication: "Publication") -> Mapping[str, object]:
+    """A publication for programs."""
+    made, override = publication.contribution, publication.contribution.override
+    return {
+        "version": publication.version,
+        "at": publication.at,
+        "run": publication.run,
+        "dataset": made.dataset,
+        "batch": made.batch,
+        "inputs_hash": made.inputs_hash,
+        "counts": dict(made.counts),
+        "summary": made.summary,
+        "override": override
+        and {"test": override.test, "reason": override.reason, "by": override.by},
+        "tables": {
+            name: {"before": change.before, "after": change.after}
+            for name, change in publication.tables.items()
+        },
+    }
+
+
+def branch_json(branch: "Branch") -> Mapping[str, object]:
+    """A branch for programs."""
+    return {
+        "branch": branch.name,
+        "run": branch.run,
+        "base": branch.base.version,
+        "created_at": branch.created_at,
+    }
+
+
+def _note(publication: "Publication") -> str:
+    override = publication.contribution.override
+    if override:
+        return f"in spite of {override.test}: {override.reason} ({override.by})"
+    return publication.contribution.summary
+
+
+def _against(main: str | None, here: str) -> str:
+    if main is None:
+        return "new"
+    return "same" if main == here else "changed"

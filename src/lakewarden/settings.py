@@ -1,0 +1,203 @@
+"""`lakewarden.toml` and the environment, validated. The only reader of `os.environ`.
+
+LAKEWARDEN_PROJECT and LAKEWARDEN_ENV choose the folder and the environment. Any key of the file is
+overridden by a variable: LAKEWARDEN__LOAD__MEMORY_LIMIT=512MB is `memory_limit` of `[load]`.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from lakewarden.errors import TryAgain, WrongUsage
+
+FILE = "lakewarden.toml"
+
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
+LOCAL = "local"
+
+
+class ProjectMissing(WrongUsage):
+    """There is no lakewarden.toml where it was looked for."""
+
+
+class SettingsInvalid(WrongUsage):
+    """lakewarden.toml, or a variable that overrides it, is wrong."""
+
+
+class EnvironmentUnknown(WrongUsage):
+    """No [env.NAME] of that name."""
+
+
+class LocalStackDown(TryAgain):
+    """The environment runs on the local stack, and that has never been started here."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CatalogSettings(_Model):
+    """Where the catalog is. SQLite and PostgreSQL by the same code."""
+
+    type: Literal["sql"] = "sql"
+    uri: SecretStr  # may hold a password
+
+
+class EnvSettings(_Model):
+    """One environment. Every client checks with STS that `account` is where it is."""
+
+    account: str = Field(pattern=r"^(local|\d{12})$")
+    region: str = "us-east-1"
+    bucket: str
+    warehouse: str = "warehouse"  # prefix of the tables within the bucket
+    catalog: CatalogSettings
+
+
+class DueSettings(_Model):
+    """When a delivery is expected."""
+
+    at: str = Field(pattern=r"^\d\d:\d\d$")
+    zone: str = "UTC"
+    grace: str = Field("0m", pattern=r"^\d+[smhd]$")
+
+
+class QuarantineSettings(_Model):
+    """Above this share of records that do not fit, a batch is refused."""
+
+    max_share: float = Field(0.0, ge=0.0, le=1.0)
+
+
+class DatasetSettings(_Model):
+    """One dataset: what is delivered together, and into which tables."""
+
+    batch: Literal["date", "month"]
+    landing: str
+    parts: tuple[Name, ...] = ()
+    complete: Literal["manifest"] = "manifest"
+    tables: Mapping[str, str] = Field(min_length=1)  # template = glob within the delivery
+    due: DueSettings | None = None
+    quarantine: QuarantineSettings = QuarantineSettings()
+    max_bytes: int = Field(100 << 30, gt=0)  # of one file, unpacked
+
+
+class LoadSettings(_Model):
+    """How much of this machine loading may use. None: as many threads as there are cores."""
+
+    memory_limit: str = Field("1GB", pattern=r"^\d+(\.\d+)?\s?(MB|GB|MiB|GiB)$")
+    threads: int | None = Field(None, ge=1)
+    part_mib: int = Field(64, ge=1)
+
+
+class Settings(BaseSettings):
+    """A project. Relative paths in it are relative to `root`, its folder."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="LAKEWARDEN__", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    root: Path
+    project: Name
+    env: Mapping[Name, EnvSettings] = Field(min_length=1)
+    dataset: Mapping[Name, DatasetSettings] = Field(min_length=1)
+    load: LoadSettings = LoadSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        file = init_settings()["root"] / FILE
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+    def environment(self, name: str | None = None) -> tuple[str, EnvSettings]:
+        """The named environment; else LAKEWARDEN_ENV; else the only one, or `dev`."""
+        wanted = name or os.environ.get("LAKEWARDEN_ENV")
+        if wanted is None:
+            wanted = next(iter(self.env)) if len(self.env) == 1 else "dev"
+        if wanted not in self.env:
+            raise EnvironmentUnknown(
+                f"{self.root / FILE} has no [env.{wanted}]",
+                hint=f"choose one of: {', '.join(sorted(self.env))}",
+            )
+        return wanted, self.env[wanted]
+
+    def catalog_uri(self, env: EnvSettings) -> str:
+        """The catalog's URI, with a relative SQLite path made absolute."""
+        uri = env.catalog.uri.get_secret_value()
+        relative = re.fullmatch(r"sqlite:///(?!/)(.+)", uri)
+        return f"sqlite:///{self.root / relative[1]}" if relative else uri
+
+
+class LocalEndpoint(_Model):
+    """What `lakewarden local up` tells of the stack that it started."""
+
+    format: Literal[1]
+    endpoint: str
+    region: str
+    bucket: str
+    access_key: str
+    secret_key: SecretStr
+
+
+def find_project(folder: Path | None = None) -> Path:
+    """The folder that holds lakewarden.toml: the given one, LAKEWARDEN_PROJECT, or the nearest
+    above the current folder."""
+    given = folder or (Path(named) if (named := os.environ.get("LAKEWARDEN_PROJECT")) else None)
+    candidates = [given] if given else [Path.cwd(), *Path.cwd().parents]
+    for candidate in candidates:
+        if (candidate / FILE).is_file():
+            return candidate.resolve()
+    raise ProjectMissing(
+        f"no {FILE} in {given or 'this folder or any above it'}",
+        hint="go to a project, name one with --project DIR, or make one: lakewarden init DIR",
+    )
+
+
+def load_settings(folder: Path) -> Settings:
+    """Read and check a project's settings; raises SettingsInvalid, naming each mistake."""
+    try:
+        # The other fields come from the file and the environment.
+        return Settings(root=folder)
+    except ValidationError as error:
+        raise SettingsInvalid(
+            f"{folder / FILE} is not valid:\n" + "\n".join(_mistakes(error)),
+            hint="every key is described in docs/settings.md",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(
+            f"{folder / FILE} is not TOML: {error}", hint="mend the line that it names"
+        ) from None
+
+
+def local_endpoint(root: Path) -> LocalEndpoint:
+    """The local stack's address and keys; raises LocalStackDown where none was started."""
+    file = root / ".lakewarden" / "local" / "endpoint.json"
+    try:
+        return LocalEndpoint.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise LocalStackDown(
+            "the local stack of this project is not running", hint="lakewarden local up"
+        ) from None
+
+
+def _mistakes(error: ValidationError) -> Iterator[str]:
+    """Where and what, and never the value: it may be a secret."""
+    for mistake in error.errors(include_input=False, include_url=False):
+        where = ".".join(str(part) for part in mistake["loc"])
+        yield f"  {where}: {mistake['msg']}"

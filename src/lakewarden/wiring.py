@@ -1,0 +1,363 @@
+"""Settings → objects: the only place that chooses implementations, and the one clock.
+
+`Project` is the door for every front end: the command line, Python (`lakewarden.open`), and the
+ones to come. It does nothing itself; each method says which room does.
+"""
+
+import getpass
+import os
+import secrets
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakewarden.errors import WrongUsage
+from lakewarden.settings import (
+    LOCAL,
+    DatasetSettings,
+    EnvSettings,
+    Settings,
+    find_project,
+    load_settings,
+    local_endpoint,
+)
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+    from lakewarden.aws.clients import Connection
+    from lakewarden.aws.objects import Objects
+    from lakewarden.batch.dbt_project import DbtProject
+    from lakewarden.batch.deliver import Progress
+    from lakewarden.batch.duck import DuckConfig
+    from lakewarden.batch.manifest import Manifest
+    from lakewarden.batch.model import Dataset
+    from lakewarden.batch.run import Outcome, StageDone
+    from lakewarden.lake.model import Lake, Pin, Publication
+    from lakewarden.records.lease import Holder
+    from lakewarden.tables.changes import TablePlan
+    from lakewarden.tables.drift import Finding
+    from lakewarden.tables.template import Template
+
+
+class DatasetUnknown(WrongUsage):
+    """lakewarden.toml has no such dataset."""
+
+
+class TemplateUnknown(WrongUsage):
+    """A table that a dataset names has no template, or more than one."""
+
+
+class BatchUnnamed(WrongUsage):
+    """A folder does not say which batch it holds."""
+
+
+class AcceptWithoutReason(WrongUsage):
+    """A failing test is accepted with a reason, or not at all."""
+
+
+def now() -> datetime:
+    """The clock, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_run_id(at: datetime) -> str:
+    """Sorts by time, and is never made twice."""
+    return f"{at:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+
+
+def open_project(folder: Path | str | None = None, env: str | None = None) -> "Project":
+    """A project's folder and one of its environments; see settings.py for how both are found."""
+    settings = load_settings(find_project(Path(folder) if folder else None))
+    name, chosen = settings.environment(env)
+    return Project(settings, name, chosen)
+
+
+@dataclass(frozen=True)
+class Project:
+    """One project in one environment. Its parts are made when they are first used."""
+
+    settings: Settings
+    env_name: str
+    env: EnvSettings
+
+    @property
+    def root(self) -> Path:
+        return self.settings.root
+
+    @cached_property
+    def connection(self) -> "Connection":
+        """How AWS (or the local stack) is reached, with the account that it has to be."""
+        from lakewarden.aws.clients import Connection
+
+        if self.env.account != LOCAL:
+            return Connection(account=self.env.account, region=self.env.region)
+        local = local_endpoint(self.root)
+        return Connection(
+            account=LOCAL,
+            region=local.region,
+            endpoint=local.endpoint,
+            access_key=local.access_key,
+            secret_key=local.secret_key.get_secret_value(),
+        )
+
+    @cached_property
+    def objects(self) -> "Objects":
+        """The bucket; who we are is checked first."""
+        from lakewarden.aws.clients import check_account
+        from lakewarden.aws.s3 import S3Objects
+
+        check_account(self.connection)
+        return S3Objects(self.connection, self.env.bucket)
+
+    @cached_property
+    def lake(self) -> "Lake":
+        """The catalog."""
+        from lakewarden.lake.sql import SqlLake
+
+        warehouse = f"s3://{self.env.bucket}/{self.env.warehouse}"
+        return SqlLake(self.settings.catalog_uri(self.env), warehouse, self._file_io())
+
+    @cached_property
+    def templates(self) -> "Mapping[str, Template]":
+        """Every table's template, by namespace.name."""
+        from lakewarden.tables.template_file import read_templates
+
+        return read_templates(self.root / "tables")
+
+    def dataset(self, name: str) -> "Dataset":
+        """A dataset as the batch rooms know it."""
+        found = self.settings.dataset.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.settings.dataset))
+            raise DatasetUnknown(f"no dataset is called {name!r}", hint=f"choose one of: {known}")
+        return self._dataset(name, found)
+
+    @cached_property
+    def duck(self) -> "DuckConfig":
+        """How DuckDB may use this machine."""
+        from lakewarden.batch.duck import DuckConfig
+
+        access_key, secret_key, token = self._keys()
+        return DuckConfig(
+            temp=self.scratch / "duckdb",
+            memory_limit=self.settings.load.memory_limit,
+            threads=self.settings.load.threads or os.cpu_count() or 1,
+            endpoint=self.connection.endpoint,
+            region=self.connection.region,
+            access_key=access_key,
+            secret_key=secret_key,
+            session_token=token,
+        )
+
+    @property
+    def scratch(self) -> Path:
+        return self.root / ".lakewarden" / "scratch"
+
+    @property
+    def dbt(self) -> "DbtProject | None":
+        """The models, where the project has any."""
+        from lakewarden.batch.dbt_project import DbtProject
+
+        folder = self.root / "transform"
+        if not (folder / "dbt_project.yml").is_file():
+            return None
+        return DbtProject(folder, self.root / ".lakewarden" / "cache" / "dbt")
+
+    def run(
+        self,
+        dataset: str,
+        batch: str,
+        *,
+        publish: bool = True,
+        accept: str | None = None,
+        reason: str | None = None,
+        take_over: bool = False,
+        tell: "Callable[[StageDone], None]" = lambda done: None,
+    ) -> "Outcome":
+        """Bring one batch from its delivery to main (batch/run.py).
+
+        publish False leaves the branch to look at. `accept` names the one failing test that is
+        taken on your word, for `reason`. Raises the four kinds of errors.py."""
+        from lakewarden.batch.run import Request, Workshop, run_batch
+        from lakewarden.lake.model import Override
+
+        if (accept is None) != (reason is None):
+            raise AcceptWithoutReason(
+                "--accept and --reason belong together",
+                hint="--accept TEST --reason 'why it may be published all the same'",
+            )
+        override = Override(accept, reason, getpass.getuser()) if accept and reason else None
+        request = Request(self.dataset(dataset), batch, publish, override, take_over)
+        workshop = Workshop(
+            lake=self.lake,
+            objects=self.objects,
+            templates=self.templates,
+            dbt=self.dbt,
+            duck=self.duck,
+            scratch=self.scratch,
+            part_bytes=self.settings.load.part_mib << 20,
+            now=now,
+        )
+        return run_batch(request, workshop, self._holder(), tell=tell)
+
+    def deliver(
+        self,
+        dataset: str,
+        batch: str,
+        folder: Path,
+        *,
+        progress: "Callable[[Progress], None]" = lambda one: None,
+    ) -> "Manifest":
+        """Upload a folder as one batch (batch/deliver.py)."""
+        from lakewarden.batch.deliver import deliver
+
+        found = self.dataset(dataset)
+        return deliver(
+            self.objects,
+            found,
+            batch,
+            folder,
+            now=now,
+            count=self._counter(found),
+            progress=progress,
+        )
+
+    def write_manifest_of_folder(
+        self, folder: Path, dataset: str | None, batch: str | None
+    ) -> "tuple[Manifest, str]":
+        """Put `_manifest.json` into a folder; returns it and where it is."""
+        from lakewarden.batch.inventory import manifest_of_folder
+        from lakewarden.batch.keys import landing_of
+        from lakewarden.batch.manifest import MANIFEST, write
+
+        if dataset is None or batch is None:
+            raise BatchUnnamed(
+                f"which batch {folder} holds is not said",
+                hint="name it with --dataset and --batch",
+            )
+        found = self.dataset(dataset)
+        landing = landing_of(found, batch, self.env.bucket)
+        made = manifest_of_folder(folder, landing, at=now(), count=self._counter(found))
+        place = folder / MANIFEST
+        place.write_bytes(write(made))
+        return made, str(place)
+
+    def write_manifest_of_prefix(self, prefix: str) -> "tuple[Manifest, str]":
+        """Put the manifest of what lies in a landing prefix there; returns it and where it is."""
+        from lakewarden.batch.inventory import manifest_of_prefix
+        from lakewarden.batch.keys import landing_at
+        from lakewarden.batch.manifest import MANIFEST, write
+
+        datasets = [self.dataset(name) for name in self.settings.dataset]
+        landing = landing_at(prefix, datasets, self.env.bucket)
+        made = manifest_of_prefix(self.objects, landing, at=now())
+        key = landing.key(MANIFEST)
+        self.objects.put(key, write(made))
+        return made, f"s3://{self.env.bucket}/{key}"
+
+    def plan_tables(self) -> "Sequence[TablePlan]":
+        """What brings each table to its template (lake/evolve.py)."""
+        from lakewarden.lake.evolve import plan_tables
+
+        return plan_tables(self.lake, self.lake.pin(), self.templates)
+
+    def apply_tables(self) -> "Publication | None":
+        """Bring every table to its template, in one publish; None where nothing had to change."""
+        from lakewarden.lake.evolve import apply_tables
+
+        at = now()
+        # Who we are is checked before anything is written.
+        _ = self.objects
+        return apply_tables(self.lake, self.plan_tables(), run=new_run_id(at), at=at)
+
+    def drift(self) -> "Mapping[str, Sequence[Finding]]":
+        """Tables that are not what their templates say, and how."""
+        from lakewarden.lake.evolve import drift_of
+
+        return drift_of(self.lake, self.lake.pin(), self.templates)
+
+    def pin(self, *, branch: str | None = None, at: int | None = None) -> "Pin":
+        """Main as it is, as it was after a publication, or a branch."""
+        if at is not None:
+            return self.lake.pin_at(at)
+        return self.lake.pin(branch) if branch else self.lake.pin()
+
+    @contextmanager
+    def session(self, pin: "Pin") -> "Iterator[DuckDBPyConnection]":
+        """DuckDB over one pinned version of all tables (batch/query.py)."""
+        from lakewarden.batch.query import open_pin
+
+        with open_pin(self.duck, pin) as connection:
+            yield connection
+
+    def _counter(self, dataset: "Dataset") -> "Callable[[Path, str], int | None]":
+        """Counts the records of a file that is to be delivered, as its table's template reads it."""
+        from lakewarden.batch.read import count_file
+
+        def count(path: Path, name: str) -> int | None:
+            fitting = [t for t, glob in dataset.tables.items() if fnmatchcase(name, glob)]
+            template = self.templates[fitting[0]] if len(fitting) == 1 else None
+            if template is None or template.source is None:
+                return None
+            return count_file(path, template.source, max_bytes=dataset.max_bytes)
+
+        return count
+
+    def _dataset(self, name: str, found: DatasetSettings) -> "Dataset":
+        from lakewarden.batch.model import Dataset
+
+        return Dataset(
+            name=name,
+            key_form=found.batch,
+            landing=found.landing,
+            tables={self._template(name, table): glob for table, glob in found.tables.items()},
+            max_share=found.quarantine.max_share,
+            max_bytes=found.max_bytes,
+        )
+
+    def _template(self, dataset: str, table: str) -> str:
+        """The one template that a dataset means; its `load.dataset` has to agree."""
+        fitting = [
+            name
+            for name, template in self.templates.items()
+            if table in (name, template.name) and template.load_dataset == dataset
+        ]
+        if len(fitting) != 1:
+            raise TemplateUnknown(
+                f"dataset {dataset} fills the table {table}, and {len(fitting) or 'no'} templates"
+                f" of that name say `load: {{dataset: {dataset}}}`",
+                hint=f"look into {self.root / 'tables'}, and at [dataset.{dataset}] in"
+                " lakewarden.toml",
+            )
+        return fitting[0]
+
+    def _file_io(self) -> Mapping[str, str]:
+        """PyIceberg's own words for the same store."""
+        access_key, secret_key, token = self._keys()
+        told = {
+            "s3.endpoint": self.connection.endpoint,
+            "s3.region": self.connection.region,
+            "s3.access-key-id": access_key,
+            "s3.secret-access-key": secret_key,
+            "s3.session-token": token,
+        }
+        return {key: value for key, value in told.items() if value}
+
+    def _keys(self) -> tuple[str | None, str | None, str | None]:
+        """Keys for those that do not know boto3's ways of finding them."""
+        from lakewarden.aws.clients import credentials
+
+        return credentials(self.connection)
+
+    def _holder(self) -> "Holder":
+        from lakewarden.records.lease import this_process
+
+        at = now()
+        return this_process(new_run_id(at), host=socket.gethostname(), since=at)
