@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from lakewarden.aws.clients import Patience
 from lakewarden.aws.objects import (
     ObjectChanged,
     ObjectExists,
@@ -127,16 +130,17 @@ def test_delete_only_what_was_read(objects: Objects) -> None:
 
 def test_of_many_creates_one_wins(objects: Objects) -> None:
     for round_ in range(5):
-        results = _race(lambda n, r=round_: objects.create(f"race/{r}", f"{n}".encode()))
+        key = f"race/{round_}"
+        results = _race(partial(_create, objects, key))
         winners = [result for result in results if isinstance(result, ObjectVersion)]
         assert [type(r) for r in results if r not in winners] == [ObjectExists] * 7
-        assert objects.get(f"race/{round_}").version == winners[0]
+        assert objects.get(key).version == winners[0]
 
 
 def test_of_many_replaces_one_wins(objects: Objects) -> None:
     etag = objects.put("k", b"start").etag
     for _ in range(5):
-        results = _race(lambda n, e=etag: objects.replace("k", f"{n} {e}".encode(), etag=e))
+        results = _race(partial(_replace, objects, etag))
         winners = [result for result in results if isinstance(result, ObjectVersion)]
         assert [type(r) for r in results if r not in winners] == [ObjectChanged] * 7
         assert objects.get("k").version == winners[0]
@@ -257,10 +261,6 @@ def test_a_long_list_leaves_nothing_out(objects: Objects) -> None:
 
 
 def test_nobody_listens(local_stack: LocalStack) -> None:
-    from dataclasses import replace
-
-    from lakewarden.aws.clients import Patience
-
     deaf = replace(
         local_stack.connection, endpoint="http://127.0.0.1:9", patience=Patience(refused=0.2)
     )
@@ -279,6 +279,14 @@ def _race(work: Callable[[int], object]) -> list[object]:
 
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(attempt, range(8)))
+
+
+def _create(objects: Objects, key: str, number: int) -> ObjectVersion:
+    return objects.create(key, b"%d" % number)
+
+
+def _replace(objects: Objects, etag: str, number: int) -> ObjectVersion:
+    return objects.replace("k", f"{number} after {etag}".encode(), etag=etag)
 
 
 def _bytes(size: int) -> bytes:

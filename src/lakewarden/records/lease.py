@@ -20,9 +20,8 @@ from lakewarden.aws.objects import (
     ObjectExists,
     ObjectMissing,
     Objects,
-    StorageUnavailable,
 )
-from lakewarden.errors import Failed, TryAgain
+from lakewarden.errors import Failed, LakewardenError, TryAgain
 from lakewarden.records.processes import is_running, started
 
 _log = structlog.get_logger()
@@ -240,12 +239,12 @@ class Keeper:
             return
         try:
             self._lease.release()
-        except StorageUnavailable as error:
+        except LakewardenError as error:
             _log.warning("the lease is left to run out", key=self._lease.key, why=error.message)
 
     def _renew(self) -> None:
         while not self._end.wait(self._every) and not self._lease.lost:
             try:
                 self._lease.renew(self._now())
-            except StorageUnavailable as error:
+            except LakewardenError as error:
                 _log.warning("the lease was not renewed", key=self._lease.key, why=error.message)
