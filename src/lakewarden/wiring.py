@@ -298,7 +298,7 @@ class Project:
             yield connection
 
     def _counter(self, dataset: "Dataset") -> "Callable[[Path, str], int | None]":
-        """Counts the records of a file that is to be delivered, as its table's template reads it."""
+        """Counts the records of a file to be delivered, as its table's template reads it."""
         from lakewarden.batch.read import count_file
 
         def count(path: Path, name: str) -> int | None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -149,6 +150,10 @@ class _Work:
     workshop: Workshop
     current: Run
     tell: Callable[[StageDone], None]
+
+    @cached_property
+    def receipts(self) -> Stream:
+        return Stream(self.workshop.objects, self._prefix())
 
     @property
     def scratch(self) -> Path:
@@ -298,7 +303,7 @@ class _Work:
             counts=counts,
             quarantine=quarantine,
         )
-        Stream(self.workshop.objects, self._prefix()).append(stage, receipt.body())
+        self.receipts.append(stage, receipt.body())
         _log.info("stage", stage=stage, outcome=receipt.outcome, seconds=round(seconds, 3))
 
     def _keep_artifacts(self) -> None:
@@ -343,9 +348,8 @@ def _lease(request: Request, workshop: Workshop, run: Run, holder: Holder) -> It
         take_over=request.take_over,
     )
     with Keeper(lease, now=workshop.now) as keeper:
-        if lease.predecessor is not None:
-            dead = lease.predecessor.run
-            workshop.lake.take_over(dead, by=holder.run, at=workshop.now())
-            shutil.rmtree(workshop.scratch / Path(dead).name, ignore_errors=True)
-            _log.warning("took over from a dead run", dead=dead)
+        for dead in lease.predecessors:
+            workshop.lake.take_over(dead.run, by=holder.run, at=workshop.now())
+            shutil.rmtree(workshop.scratch / Path(dead.run).name, ignore_errors=True)
+            _log.warning("took over from a dead run", dead=dead.run)
         yield keeper

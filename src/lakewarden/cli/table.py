@@ -92,9 +92,8 @@ def show(
         ["column", "type", "required", "pii", "description"],
         [(c["name"], c["type"], c["required"], c["pii"], c["description"]) for c in columns],
     )
-    say(
-        f"partitioned by {', '.join(partitions) or 'nothing'}; sorted by {', '.join(order) or 'nothing'}"
-    )
+    say(f"partitioned by {', '.join(partitions) or 'nothing'}")
+    say(f"sorted by {', '.join(order) or 'nothing'}")
 
 
 @app.command("plan", epilog="Example: lakewarden table plan")
@@ -150,7 +149,7 @@ def drift(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
                 {
                     "table": name,
                     "kind": str(one.kind),
-                    "column": one.column,
+                    "subject": one.subject,
                     "expected": one.expected,
                     "found": one.found,
                     "told": one.describe(),
@@ -169,7 +168,7 @@ def drift(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
         if as_json:
             raise typer.Exit(DriftFound.exit_code)
         raise DriftFound(
-            f"{plural(len(found), 'table')} drifted from {'its template' if len(found) == 1 else 'their templates'}",
+            f"{plural(len(found), 'table')} drifted",
             hint="meant: change the template. Not meant: lakewarden table plan",
         )
     if not as_json:
