@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from lakewarden.aws.clients import Connection
     from lakewarden.aws.objects import Objects
     from lakewarden.batch.dbt_project import DbtProject
-    from lakewarden.batch.deliver import Progress
+    from lakewarden.batch.delivery.deliver import Progress
+    from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.duck import DuckConfig
-    from lakewarden.batch.manifest import Manifest
     from lakewarden.batch.model import Dataset
     from lakewarden.batch.run import Outcome, StageDone
     from lakewarden.lake.model import Lake, Pin, Publication
@@ -215,8 +215,8 @@ class Project:
         *,
         progress: "Callable[[Progress], None]" = lambda one: None,
     ) -> "Manifest":
-        """Upload a folder as one batch (batch/deliver.py)."""
-        from lakewarden.batch.deliver import deliver
+        """Upload a folder as one batch (batch/delivery/deliver.py)."""
+        from lakewarden.batch.delivery.deliver import deliver
 
         found = self.dataset(dataset)
         return deliver(
@@ -233,9 +233,9 @@ class Project:
         self, folder: Path, dataset: str | None, batch: str | None
     ) -> "tuple[Manifest, str]":
         """Put `_manifest.json` into a folder; returns it and where it is."""
-        from lakewarden.batch.inventory import manifest_of_folder
-        from lakewarden.batch.keys import landing_of
-        from lakewarden.batch.manifest import MANIFEST, write
+        from lakewarden.batch.delivery.inventory import manifest_of_folder
+        from lakewarden.batch.delivery.keys import landing_of
+        from lakewarden.batch.delivery.manifest import MANIFEST, write
 
         if dataset is None or batch is None:
             raise BatchUnnamed(
@@ -251,9 +251,9 @@ class Project:
 
     def write_manifest_of_prefix(self, prefix: str) -> "tuple[Manifest, str]":
         """Put the manifest of what lies in a landing prefix there; returns it and where it is."""
-        from lakewarden.batch.inventory import manifest_of_prefix
-        from lakewarden.batch.keys import landing_at
-        from lakewarden.batch.manifest import MANIFEST, write
+        from lakewarden.batch.delivery.inventory import manifest_of_prefix
+        from lakewarden.batch.delivery.keys import landing_at
+        from lakewarden.batch.delivery.manifest import MANIFEST, write
 
         datasets = [self.dataset(name) for name in self.settings.dataset]
         landing = landing_at(prefix, datasets, self.env.bucket)
@@ -299,7 +299,7 @@ class Project:
 
     def _counter(self, dataset: "Dataset") -> "Callable[[Path, str], int | None]":
         """Counts the records of a file to be delivered, as its table's template reads it."""
-        from lakewarden.batch.read import count_file
+        from lakewarden.batch.parsing.read import count_file
 
         def count(path: Path, name: str) -> int | None:
             fitting = [t for t, glob in dataset.tables.items() if fnmatchcase(name, glob)]

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakewarden.batch.deliver import FolderDisagrees, Progress, deliver
-from lakewarden.batch.inventory import (
+from lakewarden.batch.delivery.deliver import FolderDisagrees, Progress, deliver
+from lakewarden.batch.delivery.inventory import (
     FileNotDeliverable,
     FolderEmpty,
     FolderUnknown,
     manifest_of_folder,
     manifest_of_prefix,
 )
-from lakewarden.batch.keys import BatchKeyInvalid, landing_of
-from lakewarden.batch.manifest import (
+from lakewarden.batch.delivery.keys import BatchKeyInvalid, landing_of
+from lakewarden.batch.delivery.manifest import (
     Entry,
     Manifest,
     ManifestAmbiguous,

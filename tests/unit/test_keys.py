@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lakewarden.batch.keys import (
+from lakewarden.batch.delivery.keys import (
     BatchKey,
     BatchKeyInvalid,
     LandingInvalid,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakewarden.batch.keys import Landing
-from lakewarden.batch.manifest import (
+from lakewarden.batch.delivery.keys import Landing
+from lakewarden.batch.delivery.manifest import (
     Entry,
     Manifest,
     ManifestAmbiguous,
@@ -25,7 +25,7 @@ from lakewarden.batch.manifest import (
     ManifestVersionUnknown,
     write,
 )
-from lakewarden.batch.manifest_read import MAX_BYTES, parse
+from lakewarden.batch.delivery.manifest_read import MAX_BYTES, parse
 
 LANDING = Landing("lake", "raw/flights/2013-01-02/", "flights", "2013-01-02")
 HOME = f"s3://{LANDING.bucket}/{LANDING.prefix}"

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from lakewarden.aws.objects import ObjectVersion
-from lakewarden.batch.inventory import FileNotDeliverable
-from lakewarden.batch.keys import BatchKeyInvalid
-from lakewarden.batch.manifest import (
+from lakewarden.batch.delivery.inventory import FileNotDeliverable
+from lakewarden.batch.delivery.keys import BatchKeyInvalid
+from lakewarden.batch.delivery.manifest import (
     ManifestMissing,
     ManifestOfAnother,
     ManifestPathOutside,
     ManifestTooLarge,
 )
-from lakewarden.batch.manifest_read import MAX_BYTES
+from lakewarden.batch.delivery.manifest_read import MAX_BYTES
 from lakewarden.batch.model import Dataset, Run
 from lakewarden.batch.receive import (
     BatchUnknown,

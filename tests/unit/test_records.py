@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewarden.batch.records import (
+from lakewarden.batch.parsing.records import (
     MixedLineEnds,
     OpenQuote,
     RecordForm,

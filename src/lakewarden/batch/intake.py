@@ -23,8 +23,8 @@ from lakewarden.aws.objects import Objects
 from lakewarden.batch.duck import DuckConfig, connect, literal
 from lakewarden.batch.model import DeliveredFile
 from lakewarden.batch.parquet import LocalFile, copy, upload, write_local
-from lakewarden.batch.parse import Defect, Part, diagnose, select
-from lakewarden.batch.read import Reader, Reading
+from lakewarden.batch.parsing.parse import Defect, Part, diagnose, select
+from lakewarden.batch.parsing.read import Reader, Reading
 from lakewarden.errors import Refused
 from lakewarden.tables.template import Template
 

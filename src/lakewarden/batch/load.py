@@ -30,8 +30,8 @@ from lakewarden.batch.model import (
     Received,
     Run,
 )
-from lakewarden.batch.parse import Defect
-from lakewarden.batch.raw import raw_records
+from lakewarden.batch.parsing.parse import Defect
+from lakewarden.batch.parsing.raw import raw_records
 from lakewarden.errors import Failed, Refused, TryAgain
 from lakewarden.lake.apply import apply
 from lakewarden.lake.commit import stage

@@ -66,7 +66,7 @@ class Received:
 
 @dataclass(frozen=True)
 class Misfit:
-    """A quarantined record. `raw` is its bytes as delivered: row data, not to be printed unasked."""
+    """A quarantined record. `raw` is its bytes as delivered: never to be printed unasked."""
 
     file: str
     file_sha256: str

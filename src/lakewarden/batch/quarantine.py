@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakewarden.aws.objects import Objects
-from lakewarden.batch.keys import quoted
+from lakewarden.batch.delivery.keys import quoted
 from lakewarden.batch.model import Misfit, Run
 from lakewarden.errors import Failed, WrongUsage
 

@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from lakewarden.aws.objects import Objects, ObjectVersion
-from lakewarden.batch.keys import quoted
+from lakewarden.batch.delivery.keys import quoted
 from lakewarden.batch.model import (
     Audited,
     Counts,

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from lakewarden.aws.objects import ObjectMissing, Objects, ObjectVersion
-from lakewarden.batch.inventory import FileNotDeliverable, is_marker, listed, promise_of
-from lakewarden.batch.keys import Landing, landing_of, quoted
-from lakewarden.batch.manifest import Entry, Manifest
-from lakewarden.batch.manifest_read import check_bytes
+from lakewarden.batch.delivery.inventory import FileNotDeliverable, is_marker, listed, promise_of
+from lakewarden.batch.delivery.keys import Landing, landing_of, quoted
+from lakewarden.batch.delivery.manifest import Entry, Manifest
+from lakewarden.batch.delivery.manifest_read import check_bytes
 from lakewarden.batch.model import Dataset, DeliveredFile, Received, Run
 from lakewarden.errors import Refused, TryAgain, WrongUsage
 

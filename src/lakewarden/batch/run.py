@@ -22,11 +22,12 @@ import structlog
 from lakewarden.aws.objects import Objects, StorageUnavailable
 from lakewarden.batch.audit import audit
 from lakewarden.batch.dbt_project import DbtProject, project_digest
+from lakewarden.batch.delivery.keys import parse_key
 from lakewarden.batch.duck import DuckConfig
 from lakewarden.batch.intake import IntakeConfig
-from lakewarden.batch.keys import parse_key
 from lakewarden.batch.load import TooManyMisfits, load, stage_again
 from lakewarden.batch.model import Audited, Counts, Dataset, Loaded, Published, Received, Run
+from lakewarden.batch.publish import publish
 from lakewarden.batch.receipts import PREFIX, Result, receipt_of
 from lakewarden.batch.receive import receive
 from lakewarden.batch.transform import transform
@@ -34,7 +35,6 @@ from lakewarden.errors import TryAgain
 from lakewarden.lake.model import (
     BaseMoved,
     Branch,
-    Contribution,
     Lake,
     Override,
     Publication,
@@ -253,22 +253,13 @@ class _Work:
                 f"{self.current.dataset} {self.current.batch} was taken over by another run",
                 hint="look at what it published: lakewarden lake log",
             )
-        loaded = audited.transformed.loaded
-        counts = loaded.counts
-        contribution = Contribution(
-            self.current.dataset,
-            self.current.batch,
-            wanted,
-            {"in": counts.records_in, "loaded": counts.loaded, "quarantined": counts.quarantined},
-            self.request.accept if audited.accepted else None,
-        )
-        publication = self.workshop.lake.publish(
-            loaded.branch,
-            [contribution],
-            reads=audited.transformed.reads,
+        return publish(
+            audited,
+            lake=self.workshop.lake,
+            inputs_hash=wanted,
+            accept=self.request.accept,
             at=self.workshop.now(),
         )
-        return Published(audited, publication)
 
     def _stage(self, stage: str, work: Callable[[], _T]) -> _T:
         """Do a stage, and leave a receipt of how it ended."""

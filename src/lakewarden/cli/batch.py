@@ -19,7 +19,7 @@ from lakewarden.cli.options import (
 from lakewarden.cli.output import console, plural, say, show_json, show_table, size
 
 if TYPE_CHECKING:
-    from lakewarden.batch.manifest import Manifest
+    from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.model import Counts
     from lakewarden.batch.receipts import Receipt
     from lakewarden.batch.run import Outcome, StageDone
@@ -269,6 +269,6 @@ def manifest_json(manifest: "Manifest") -> object:
     """A manifest as it is written."""
     import json
 
-    from lakewarden.batch.manifest import write
+    from lakewarden.batch.delivery.manifest import write
 
     return json.loads(write(manifest))

@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakewarden.aws.objects import Objects
-from lakewarden.batch.casts import TEXT, Target
-from lakewarden.batch.inventory import listed
+from lakewarden.batch.delivery.inventory import listed
 from lakewarden.batch.model import DeliveredFile
-from lakewarden.batch.parse import Part, Shape
-from lakewarden.batch.records import RecordForm, RecordScanner, count, skip_lines
-from lakewarden.batch.unpack import Tally, decoded, tallied, unpacked
+from lakewarden.batch.parsing.casts import TEXT, Target
+from lakewarden.batch.parsing.parse import Part, Shape
+from lakewarden.batch.parsing.records import RecordForm, RecordScanner, count, skip_lines
+from lakewarden.batch.parsing.unpack import Tally, decoded, tallied, unpacked
 from lakewarden.errors import Refused
 from lakewarden.tables.iceberg import iceberg_schema
 from lakewarden.tables.template import CsvOptions, FileFormat, Source, Template

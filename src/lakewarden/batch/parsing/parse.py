@@ -11,8 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakewarden.batch.casts import Check, Target, cast, checks, nul_checks
 from lakewarden.batch.duck import identifier, literal
+from lakewarden.batch.parsing.casts import Check, Target, cast, checks, nul_checks
 from lakewarden.tables.template import CsvOptions, FileFormat
 
 if TYPE_CHECKING:

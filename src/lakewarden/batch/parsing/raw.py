@@ -11,9 +11,9 @@ from pathlib import Path
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.duck import DuckConfig, connect
 from lakewarden.batch.model import DeliveredFile
-from lakewarden.batch.read import record_form
-from lakewarden.batch.records import Record, RecordForm, RecordScanner, cut, skip_lines
-from lakewarden.batch.unpack import unpacked
+from lakewarden.batch.parsing.read import record_form
+from lakewarden.batch.parsing.records import Record, RecordForm, RecordScanner, cut, skip_lines
+from lakewarden.batch.parsing.unpack import unpacked
 from lakewarden.tables.template import FileFormat, Source
 
 # Codecs in which a quote or a line end is always that one byte and never part of another

@@ -10,15 +10,15 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn, TypeVar
 
 from lakewarden.aws.objects import Objects, ObjectVersion
-from lakewarden.batch.keys import Landing, quoted
-from lakewarden.batch.manifest import (
+from lakewarden.batch.delivery.keys import Landing, quoted
+from lakewarden.batch.delivery.manifest import (
     MANIFEST,
     Entry,
     Manifest,
     ManifestAmbiguous,
     ManifestMissing,
 )
-from lakewarden.batch.manifest_read import names_no_file, parse_document, parse_form
+from lakewarden.batch.delivery.manifest_read import names_no_file, parse_document, parse_form
 from lakewarden.errors import Refused, WrongUsage
 
 _OLDER_END = "_manifest.json"

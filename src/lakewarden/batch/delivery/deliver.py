@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from lakewarden.aws.objects import Objects
-from lakewarden.batch.inventory import (
+from lakewarden.batch.delivery.inventory import (
     files_of,
     is_manifest,
     is_marker,
@@ -21,9 +21,9 @@ from lakewarden.batch.inventory import (
     manifest_of_folder,
     promise_of,
 )
-from lakewarden.batch.keys import Landing, landing_of
-from lakewarden.batch.manifest import MANIFEST, Manifest, write
-from lakewarden.batch.manifest_read import check_bytes
+from lakewarden.batch.delivery.keys import Landing, landing_of
+from lakewarden.batch.delivery.manifest import MANIFEST, Manifest, write
+from lakewarden.batch.delivery.manifest_read import check_bytes
 from lakewarden.batch.model import Dataset
 from lakewarden.errors import Refused
 

@@ -21,8 +21,8 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from lakewarden.batch.keys import Landing, quoted
-from lakewarden.batch.manifest import (
+from lakewarden.batch.delivery.keys import Landing, quoted
+from lakewarden.batch.delivery.manifest import (
     Entry,
     Manifest,
     ManifestAmbiguous,
