@@ -21,4 +21,5 @@ GRPC_OFFSET = 10_000
 
 START_SECONDS = 30.0  # until the stack answers; usually about one
 STOP_SECONDS = 15.0  # from SIGTERM to SIGKILL; usually about four
+LINGER_SECONDS = 1.0  # how long an ended process may still hold its ports
 LOG_BYTES = 8 << 20  # a longer log is set aside at the next start

@@ -1,6 +1,7 @@
 """Free ports, chosen once and remembered."""
 
 import socket
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lakewarden.errors import TryAgain
 from lakewarden.local.layout import Layout, write_private
-from lakewarden.local.overlay import FIRST_PORT, GRPC_OFFSET, HOST, LAST_PORT
+from lakewarden.local.overlay import FIRST_PORT, GRPC_OFFSET, HOST, LAST_PORT, LINGER_SECONDS
 
 
 class NoFreePorts(TryAgain):
@@ -33,9 +34,9 @@ _PORTS = TypeAdapter(Ports)
 
 def choose(layout: Layout, *, anew: bool = False) -> Ports:
     """The remembered ports if they are still free, else others; remembered from now on."""
-    remembered = None if anew else _read(layout.ports)
-    if remembered is not None and all(is_free(port) for port in asdict(remembered).values()):
-        return remembered
+    last = None if anew else remembered(layout)
+    if last is not None and become_free(last):
+        return last
     ports = pick(_order(layout.root.resolve()), is_free)
     write_private(layout.ports, asdict(ports))
     return ports
@@ -43,7 +44,10 @@ def choose(layout: Layout, *, anew: bool = False) -> Ports:
 
 def remembered(layout: Layout) -> Ports | None:
     """The ports of the last start."""
-    return _read(layout.ports)
+    try:
+        return _PORTS.validate_json(layout.ports.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None  # chosen anew
 
 
 def pick(candidates: Iterator[int], free: Callable[[int], bool]) -> Ports:
@@ -58,6 +62,17 @@ def pick(candidates: Iterator[int], free: Callable[[int], bool]) -> Ports:
         f"no five free ports between {FIRST_PORT} and {LAST_PORT}",
         hint="Stop what uses them, then try again.",
     )
+
+
+def become_free(ports: Ports) -> bool:
+    """Whether they are free, or become so: a process that was killed lets go of its ports a
+    moment after it is gone."""
+    until = time.monotonic() + LINGER_SECONDS
+    while not all(is_free(port) for port in asdict(ports).values()):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def is_free(port: int) -> bool:
@@ -81,10 +96,3 @@ def _order(root: Path) -> Iterator[int]:
     count = LAST_PORT - FIRST_PORT + 1
     start = zlib.crc32(str(root).encode()) % count
     return (FIRST_PORT + (start + step) % count for step in range(count))
-
-
-def _read(path: Path) -> Ports | None:
-    try:
-        return _PORTS.validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None  # chosen anew

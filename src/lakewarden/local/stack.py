@@ -95,6 +95,9 @@ def down(config: StackConfig) -> bool:
         if running is None:
             return False
         process.end(layout, running)
+        chosen = ports.remembered(layout)
+        if chosen is not None:
+            ports.become_free(chosen)  # a process that is gone may hold them a moment longer
         return True
 
 
