@@ -22,7 +22,9 @@ _log = structlog.get_logger(__name__)
 
 _FORMAT = 1
 _KEEP = 4  # parsed projects in the cache
-_SKIPPED = frozenset({"target", "logs", ".git", ".venv", "__pycache__"})
+_READ = frozenset({".sql", ".py", ".yml", ".yaml", ".csv", ".md"})
+_WRITTEN = frozenset({"target", "logs"})
+_FOREIGN = frozenset({".git", ".venv", "__pycache__"})
 _KINDS = {kind.value: kind for kind in Kind}
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -40,9 +42,9 @@ class DbtProject:
 
 
 def project_digest(folder: Path) -> str:
-    """The sha256, in hex, of the project's files (names and contents) and of what reads them.
+    """The sha256, in hex, of what dbt reads of a project: names and contents of its files.
 
-    Folders that dbt writes (target, logs) are left out, and so is what git and Python keep.
+    Other files (a database of one's own, notes) do not count, nor do the folders that dbt writes.
     Raises DbtProjectMissing.
     """
     if not (folder / "dbt_project.yml").is_file():
@@ -51,8 +53,6 @@ def project_digest(folder: Path) -> str:
             hint="`lakewarden init` writes an example; without models, leave the folder out.",
         )
     whole = hashlib.sha256()
-    for package in ("dbt-core", "dbt-duckdb", "duckdb"):
-        whole.update(f"{package} {version(package)}\n".encode())
     for file in sorted(_files(folder)):
         name = file.relative_to(folder).as_posix()
         content = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -62,8 +62,9 @@ def project_digest(folder: Path) -> str:
 
 def _files(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if name not in _SKIPPED]
-        yield from (Path(root, name) for name in files)
+        written = _WRITTEN if Path(root) == folder else frozenset()
+        folders[:] = [name for name in folders if name not in written and name not in _FOREIGN]
+        yield from (Path(root, name) for name in files if Path(name).suffix in _READ)
 
 
 def read_manifest(
@@ -75,9 +76,7 @@ def read_manifest(
     its own, and not in what decides which models there are. A project that reads the environment
     is parsed each time. Raises DbtProjectMissing, DbtProjectInvalid.
     """
-    # The manifest holds absolute paths, so the same project elsewhere is another one.
-    key = f"{_FORMAT} {project_digest(project.folder)} {project.folder.absolute()}"
-    path = project.cache / f"{hashlib.sha256(key.encode()).hexdigest()}.msgpack"
+    path = project.cache / f"{_cache_key(project.folder)}.msgpack"
     cached = _load(path)
     if cached is not None:
         return cached
@@ -86,6 +85,13 @@ def read_manifest(
     if not manifest.env_vars and b"env_var" not in _settings(project.folder):
         _save(path, manifest)
     return manifest
+
+
+def _cache_key(folder: Path) -> str:
+    """What a manifest depends on. It holds absolute paths: a project elsewhere is another one."""
+    versions = [version(package) for package in ("dbt-core", "dbt-duckdb", "duckdb")]
+    key = f"{_FORMAT} {versions} {project_digest(folder)} {folder.absolute()}"
+    return hashlib.sha256(key.encode()).hexdigest()
 
 
 def _settings(folder: Path) -> bytes:

@@ -1,0 +1,47 @@
+"""The digest of a dbt project: what a run's results depend on, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+
+from lakewarden.batch.dbt_project import DbtProjectMissing, project_digest
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "models" / "logs").mkdir(parents=True)
+    (tmp_path / "dbt_project.yml").write_text("name: shop")
+    (tmp_path / "models" / "sales.sql").write_text("select 1")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name", ["dbt_project.yml", "models/sales.sql", "models/logs/one.sql", "seeds.csv", "m.py"]
+)
+def test_a_change_in_what_dbt_reads_counts(project: Path, name: str) -> None:
+    before = project_digest(project)
+    (project / name).write_text("name: shops")
+    assert project_digest(project) != before
+
+
+def test_a_new_name_counts(project: Path) -> None:
+    before = project_digest(project)
+    (project / "models" / "sales.sql").rename(project / "models" / "logs" / "sales.sql")
+    assert project_digest(project) != before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["target/run.sql", "logs/dbt.sql", ".git/x.yml", "dev.duckdb", "models/__pycache__/m.py"],
+)
+def test_what_dbt_writes_and_what_is_not_its_own_does_not_count(project: Path, name: str) -> None:
+    before = project_digest(project)
+    (project / name).parent.mkdir(exist_ok=True)
+    (project / name).write_text("anything")
+    (project / "models" / "sales.sql").touch()
+    assert project_digest(project) == before
+
+
+def test_a_folder_without_a_project_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DbtProjectMissing, match=r"dbt_project\.yml"):
+        project_digest(tmp_path)
