@@ -8,6 +8,8 @@ The local stack is SeaweedFS. What else is different, and cannot be set:
 - A kill of the process loses nothing that was acknowledged; a loss of power may.
 """
 
+from pathlib import Path
+
 ACCOUNT_ID = "000000000000"  # what the S3 port answers to GetCallerIdentity
 HOST = "127.0.0.1"
 ADMIN = "lakewarden"  # the one identity
@@ -18,6 +20,7 @@ ADMIN_ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
 FIRST_PORT = 12_000
 LAST_PORT = 21_999
 GRPC_OFFSET = 10_000
+SOCKETS = Path("/tmp")  # noqa: S108 - where SeaweedFS puts its Unix sockets, whatever it is told
 
 START_SECONDS = 30.0  # until the stack answers; usually about one
 STOP_SECONDS = 15.0  # from SIGTERM to SIGKILL; usually about four

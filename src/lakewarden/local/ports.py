@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from lakewarden.errors import TryAgain
+from lakewarden.local import sockets
 from lakewarden.local.layout import Layout, write_private
 from lakewarden.local.overlay import FIRST_PORT, GRPC_OFFSET, HOST, LAST_PORT, LINGER_SECONDS
 
@@ -76,8 +77,8 @@ def become_free(ports: Ports) -> bool:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port or on its gRPC neighbour."""
-    return _can_listen(port) and _can_listen(port + GRPC_OFFSET)
+    """Whether nobody listens on a port or on its gRPC neighbour, nor has its sockets."""
+    return _can_listen(port) and _can_listen(port + GRPC_OFFSET) and sockets.is_ours_to_take(port)
 
 
 def _can_listen(port: int) -> bool:

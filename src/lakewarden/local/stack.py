@@ -7,18 +7,18 @@ the project's `.lakewarden/`. It outlives the command that starts it.
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lakewarden.aws.clients import LOCAL_ACCOUNT, Connection
 from lakewarden.aws.retry import is_code
 from lakewarden.errors import TryAgain, WrongUsage
-from lakewarden.local import health, ports, process, weed
+from lakewarden.local import health, ports, process, sockets, weed
 from lakewarden.local.health import Part
 from lakewarden.local.identity import Keys, keys
 from lakewarden.local.layout import Layout, write_private
 from lakewarden.local.lock import locked
-from lakewarden.local.overlay import HOST, START_SECONDS, STOP_SECONDS
+from lakewarden.local.overlay import HOST, SOCKETS, START_SECONDS, STOP_SECONDS
 from lakewarden.local.ports import Ports
 from lakewarden.local.process import StackProcess
 from lakewarden.records.processes import is_running
@@ -35,7 +35,7 @@ class WrongBucketName(WrongUsage):
 
 
 class LocalFolderUnusable(WrongUsage):
-    """The project's folder cannot be written."""
+    """The project's folder, or /tmp, cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ def down(config: StackConfig) -> bool:
         chosen = ports.remembered(layout)
         if chosen is not None:
             ports.become_free(chosen)  # a process that is gone may hold them a moment longer
+            sockets.remove(asdict(chosen).values())
         return True
 
 
@@ -124,6 +125,11 @@ def logs(config: StackConfig, lines: int = 100) -> list[str]:
 
 def _layout(config: StackConfig) -> Layout:
     layout = Layout(config.root)
+    if not sockets.can_be_made():
+        raise LocalFolderUnusable(
+            f"SeaweedFS needs {SOCKETS} for its sockets, which cannot be written",
+            hint=f"Make {SOCKETS} writable.",
+        )
     try:
         layout.make()
     except OSError as error:
