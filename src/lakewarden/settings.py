@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -89,6 +89,13 @@ class DatasetSettings(_Model):
     due: DueSettings | None = None
     quarantine: QuarantineSettings = QuarantineSettings()
     max_bytes: int = Field(100 << 30, gt=0)  # of one file, unpacked
+
+    @field_validator("parts")
+    @classmethod
+    def _once(cls, parts: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(parts)) < len(parts):
+            raise ValueError("each part once")
+        return parts
 
 
 class LoadSettings(_Model):

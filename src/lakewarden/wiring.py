@@ -213,9 +213,10 @@ class Project:
         batch: str,
         folder: Path,
         *,
+        part: str | None = None,
         progress: "Callable[[Progress], None]" = lambda one: None,
     ) -> "Manifest":
-        """Upload a folder as one batch (batch/delivery/deliver.py)."""
+        """Upload a folder as one batch, or as one part of it (batch/delivery/deliver.py)."""
         from lakewarden.batch.delivery.deliver import deliver
 
         found = self.dataset(dataset)
@@ -224,13 +225,14 @@ class Project:
             found,
             batch,
             folder,
+            part=part,
             now=now,
             count=self._counter(found),
             progress=progress,
         )
 
     def write_manifest_of_folder(
-        self, folder: Path, dataset: str | None, batch: str | None
+        self, folder: Path, dataset: str | None, batch: str | None, part: str | None = None
     ) -> "tuple[Manifest, str]":
         """Put `_manifest.json` into a folder; returns it and where it is."""
         from lakewarden.batch.delivery.inventory import manifest_of_folder
@@ -243,7 +245,7 @@ class Project:
                 hint="name it with --dataset and --batch",
             )
         found = self.dataset(dataset)
-        landing = landing_of(found, batch, self.env.bucket)
+        landing = landing_of(found, batch, self.env.bucket, part)
         made = manifest_of_folder(folder, landing, at=now(), count=self._counter(found))
         place = folder / MANIFEST
         place.write_bytes(write(made))
@@ -320,6 +322,7 @@ class Project:
             tables={self._template(name, table): glob for table, glob in found.tables.items()},
             max_share=found.quarantine.max_share,
             max_bytes=found.max_bytes,
+            parts=found.parts,
         )
 
     def _template(self, dataset: str, table: str) -> str:

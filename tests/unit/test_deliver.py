@@ -18,10 +18,11 @@ from lakewarden.batch.delivery.inventory import (
     FileNotDeliverable,
     FolderEmpty,
     FolderUnknown,
+    PartMissing,
     manifest_of_folder,
     manifest_of_prefix,
 )
-from lakewarden.batch.delivery.keys import BatchKeyInvalid, landing_of
+from lakewarden.batch.delivery.keys import BatchKeyInvalid, PartUnknown, landing_of
 from lakewarden.batch.delivery.manifest import (
     Entry,
     Manifest,
@@ -353,3 +354,164 @@ def test_objects_with_hostile_names_are_in_no_manifest(name: str) -> None:
         objects.put(f"{PREFIX}{name}", b"1\n")
     with pytest.raises(FileNotDeliverable if name else FolderEmpty):
         manifest_of_prefix(objects, landing_of(FLIGHTS, DAY, "lake"), at=AT)
+
+
+# ── in parts ────────────────────────────────────────────────────────────────────────────────────
+
+DPC = Dataset(
+    "dpc", "month", "raw/{batch}/{part}/", {"raw.all": "*"}, 0.0, 1 << 30, ("y1", "y3", "d")
+)
+MONTH = Run("run-1", "dpc", "2024-04")
+
+
+def send_parts(
+    objects: MemoryObjects, folder: Path, part: str | None = None, **more: Any
+) -> Manifest:
+    return deliver(objects, DPC, "2024-04", folder, part=part, now=lambda: AT, count=lines, **more)
+
+
+def lying(objects: MemoryObjects) -> dict[str, bytes]:
+    return {
+        v.key.removeprefix("raw/2024-04/"): objects.get(v.key).body for v in objects.list("raw/")
+    }
+
+
+PARTS = {"y1/a.txt": b"1\n", "y3/a.txt": b"2\n", "d/sub/a.txt": b"3\n4\n", ".DS_Store": b"x"}
+
+
+def test_a_folder_with_a_subfolder_a_part_is_delivered_whole(tmp_path: Path) -> None:
+    objects = MemoryObjects("lake")
+    seen: list[Progress] = []
+    manifest = send_parts(objects, fill(tmp_path, PARTS), progress=seen.append)
+    assert [(e.name, e.records) for e in manifest.entries] == [
+        ("y1/a.txt", 1),
+        ("y3/a.txt", 1),
+        ("d/sub/a.txt", 2),
+    ]
+    assert [(p.name, p.done, p.total) for p in seen] == [
+        ("y1/a.txt", 1, 3),
+        ("y3/a.txt", 2, 3),
+        ("d/sub/a.txt", 3, 3),
+    ]
+    made = {"y1/_manifest.json", "y3/_manifest.json", "d/_manifest.json"}
+    assert lying(objects).keys() == (PARTS.keys() - {".DS_Store"}) | made
+    assert contents(objects, receive(objects, DPC, MONTH)) == {
+        name: body for name, body in PARTS.items() if not name.startswith(".")
+    }
+
+
+def test_one_part_is_delivered_alone_and_the_others_stay(tmp_path: Path) -> None:
+    objects = MemoryObjects("lake")
+    send_parts(objects, fill(tmp_path / "all", PARTS))
+    before = lying(objects)
+    again = fill(tmp_path / "y3", {"b.txt": b"5\n", "b_manifest.json": older(yyyymm="2024-04")})
+    manifest = send_parts(objects, again, part="y3")
+    assert [entry.name for entry in manifest.entries] == ["y3/b.txt"]
+    after = lying(objects)
+    assert {k: v for k, v in after.items() if k.startswith("y3/")} == {
+        "y3/b.txt": b"5\n",
+        "y3/b_manifest.json": older(yyyymm="2024-04"),
+    }
+    others = {k: v for k, v in before.items() if not k.startswith("y3/")}
+    assert {k: v for k, v in after.items() if not k.startswith("y3/")} == others
+    assert len(receive(objects, DPC, MONTH).files) == 3
+
+
+def test_parts_are_counted_by_the_table_that_takes_them(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def count(path: Path, name: str) -> None:
+        asked.append(name)
+
+    fill(tmp_path, PARTS)
+    deliver(MemoryObjects("lake"), DPC, "2024-04", tmp_path, now=lambda: AT, count=count)
+    assert asked == ["y1/a.txt", "y3/a.txt", "d/sub/a.txt"]
+
+
+BAD_PARTS: list[tuple[str, dict[str, bytes], str | None, type[LakewardenError], str]] = [
+    ("one missing", {"y1/a": b"1", "d/a": b"1"}, None, PartMissing, "'y3'"),
+    ("one empty", {"y1/a": b"1", "d/a": b"1", "y3/.x": b""}, None, FolderEmpty, "y3"),
+    ("one unknown", {**PARTS, "y4/a": b"1"}, None, PartUnknown, "'y4'"),
+    ("a file beside them", {**PARTS, "a.txt": b"1"}, None, PartUnknown, "'a.txt'"),
+    ("a file for a folder", {"y1": b"1", "y3/a": b"1", "d/a": b"1"}, None, PartUnknown, "'y1'"),
+    ("a part that is none", {"a": b"1"}, "y4", PartUnknown, "'y4'"),
+    ("a bad manifest in one", {**PARTS, "d/_manifest.json": b"{"}, None, ManifestNotJson, "d/_"),
+]
+
+
+@pytest.mark.parametrize(
+    ("files", "part", "error", "named"), [b[1:] for b in BAD_PARTS], ids=[b[0] for b in BAD_PARTS]
+)
+def test_parts_that_cannot_be_delivered_change_nothing(
+    tmp_path: Path,
+    files: dict[str, bytes],
+    part: str | None,
+    error: type[LakewardenError],
+    named: str,
+) -> None:
+    objects = MemoryObjects("lake")
+    send_parts(objects, fill(tmp_path / "good", PARTS))
+    before = lying(objects)
+    with pytest.raises(LakewardenError) as caught:
+        send_parts(objects, fill(tmp_path / "bad", files), part)
+    assert type(caught.value) is error
+    assert named in caught.value.message
+    assert caught.value.hint
+    assert lying(objects) == before
+
+
+def test_a_dataset_without_parts_takes_none(tmp_path: Path) -> None:
+    with pytest.raises(PartUnknown):
+        send(MemoryObjects("lake"), fill(tmp_path, {"a": b"1"}), part="y1")
+
+
+def test_a_part_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    fill(tmp_path / "elsewhere", {"secret": b"s"})
+    folder = fill(tmp_path / "folder", {"y1/a": b"1", "y3/a": b"1"})
+    (folder / "d").symlink_to("../elsewhere")
+    with pytest.raises(PartUnknown, match="'d'"):
+        send_parts(MemoryObjects("lake"), folder)
+
+
+part_sets = st.fixed_dictionaries(
+    {part: st.sampled_from([b"1\n", b"2\n", b"3\n"]) for part in DPC.parts}
+)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(part_sets, min_size=2, max_size=2), st.integers(min_value=0, max_value=12))
+def test_parts_are_never_of_two_deliveries(sent: list[dict[str, bytes]], survives: int) -> None:
+    """Delivered whole, again, the second one killed somewhere and then repeated."""
+    objects = Fragile("lake")
+    with TemporaryDirectory() as scratch:
+        whole = [
+            {f"{part}/{i}.txt": body for part, body in one.items()} for i, one in enumerate(sent)
+        ]
+        folders = [fill(Path(scratch) / str(i), files) for i, files in enumerate(whole)]
+        send_parts(objects, folders[0])
+        objects.changes_left = survives
+        with suppress(Killed):
+            send_parts(objects, folders[1])
+        objects.changes_left = None
+        with suppress(Refused):
+            assert contents(objects, receive(objects, DPC, MONTH)) in whole
+        send_parts(objects, folders[1])
+        assert contents(objects, receive(objects, DPC, MONTH)) == whole[1]
+
+
+def test_a_manifest_of_a_parts_prefix_completes_that_part() -> None:
+    objects = MemoryObjects("lake")
+    for part in DPC.parts:
+        objects.put(f"raw/2024-04/{part}/a.csv", b"1\n")
+    for part in DPC.parts:
+        with pytest.raises(ManifestMissing, match=f"/{part}/"):
+            receive(objects, DPC, MONTH)
+        landing = landing_of(DPC, "2024-04", "lake", part)
+        manifest = manifest_of_prefix(objects, landing, at=AT)
+        assert [entry.name for entry in manifest.entries] == ["a.csv"]
+        objects.put(landing.key("_manifest.json"), write(manifest))
+    assert [f.name for f in receive(objects, DPC, MONTH).files] == [
+        "y1/a.csv",
+        "y3/a.csv",
+        "d/a.csv",
+    ]

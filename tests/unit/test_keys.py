@@ -14,13 +14,20 @@ from lakewarden.batch.delivery.keys import (
     BatchKeyInvalid,
     LandingInvalid,
     NameUnsafe,
+    PartUnknown,
+    PrefixUnknown,
+    landing_at,
     landing_of,
+    landings_of,
     parse_key,
     quoted,
 )
 from lakewarden.batch.model import Dataset
 
 FLIGHTS = Dataset("flights", "date", "raw/flights/{batch}/", {"ops.flights": "*.csv"}, 0.0, 1 << 30)
+DPC = replace(
+    FLIGHTS, name="dpc", key_form="month", landing="raw/yyyymm={batch}/{part}/", parts=("y1", "d")
+)
 LANDING = landing_of(FLIGHTS, "2013-01-02", "lake")
 
 
@@ -94,6 +101,77 @@ def test_what_is_accepted_as_a_key_is_digits_and_hyphens(text: str, form: str) -
 def test_a_landing_that_mixes_batches_or_leads_out_is_wrong_usage(landing: str) -> None:
     with pytest.raises(LandingInvalid):
         landing_of(replace(FLIGHTS, landing=landing), "2013-01-02", "lake")
+
+
+@pytest.mark.parametrize(
+    "landing", ["raw/{batch}/", "raw/{part}/", "raw/{batch}/{part}", "{part}/../{batch}/"]
+)
+def test_a_landing_that_mixes_parts_or_leads_out_is_wrong_usage(landing: str) -> None:
+    with pytest.raises(LandingInvalid):
+        landings_of(replace(DPC, landing=landing), "2024-04", "lake")
+
+
+def test_each_part_has_a_place_of_its_own_and_its_files_are_told_apart() -> None:
+    y1, d = landings_of(DPC, "2024-04", "lake")
+    assert (y1.prefix, d.prefix) == ("raw/yyyymm=2024-04/y1/", "raw/yyyymm=2024-04/d/")
+    assert y1.key("a.txt") == "raw/yyyymm=2024-04/y1/a.txt"
+    assert (y1.in_batch("a.txt"), d.in_batch("a.txt")) == ("y1/a.txt", "d/a.txt")
+    assert landing_of(DPC, "2024-04", "lake", "d") == d
+    assert LANDING.in_batch("a.txt") == "a.txt"
+
+
+@given(
+    st.lists(st.from_regex(r"[a-z][a-z0-9_-]*", fullmatch=True), min_size=2, unique=True),
+    st.sampled_from(["{batch}/{part}/", "{part}/{batch}/", "x{part}y/{batch}/", "{batch}-{part}/"]),
+)
+def test_no_part_lies_within_another(parts: list[str], landing: str) -> None:
+    found = landings_of(replace(DPC, parts=tuple(parts), landing=landing), "2024-04", "lake")
+    for one in found:
+        assert sum(other.prefix.startswith(one.prefix) for other in found) == 1
+        assert (
+            landing_at(
+                f"s3://lake/{one.prefix}",
+                [replace(DPC, parts=tuple(parts), landing=landing)],
+                "lake",
+            )
+            == one
+        )
+
+
+@pytest.mark.parametrize(("dataset", "part"), [(DPC, None), (DPC, "y3"), (FLIGHTS, "y1")])
+def test_a_part_is_named_where_there_are_parts_and_only_there(
+    dataset: Dataset, part: str | None
+) -> None:
+    with pytest.raises(PartUnknown) as caught:
+        landing_of(dataset, "2024-04-01"[: 7 if dataset is DPC else 10], "lake", part)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_landing_prefix_is_known_again(slash: str) -> None:
+    found = landing_at(f"s3://lake/raw/yyyymm=2024-04/d{slash}", [FLIGHTS, DPC], "lake")
+    assert (found.dataset, found.batch, found.part) == ("dpc", "2024-04", "d")
+    whole = landing_at(f"s3://lake/raw/flights/2013-01-02{slash}", [DPC, FLIGHTS], "lake")
+    assert whole == LANDING
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "s3://lake/raw/yyyymm=2024-04/",
+        "s3://lake/raw/yyyymm=2024-04/y3/",
+        "s3://lake/raw/yyyymm=2024-4/y1/",
+        "s3://lake/raw/yyyymm=2024-04/y1/sub/",
+        "s3://lake/raw/flights/2013-01/",
+        "s3://lake/raw/flights/2013-01-021/",
+        "s3://other/raw/flights/2013-01-02/",
+        "raw/flights/2013-01-02/",
+        "s3://lake/",
+    ],
+)
+def test_any_other_prefix_is_wrong_usage(prefix: str) -> None:
+    with pytest.raises(PrefixUnknown):
+        landing_at(prefix, [FLIGHTS, DPC], "lake")
 
 
 @pytest.mark.parametrize(

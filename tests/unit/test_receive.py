@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lakewarden.aws.objects import ObjectVersion
-from lakewarden.batch.delivery.inventory import FileNotDeliverable
+from lakewarden.batch.delivery.inventory import FileNotDeliverable, PartMissing
 from lakewarden.batch.delivery.keys import BatchKeyInvalid
 from lakewarden.batch.delivery.manifest import (
     ManifestMissing,
@@ -87,7 +87,7 @@ CASES: list[tuple[str, MemoryObjects, type[LakewardenError], str]] = [
     ("zero bytes", lying(also(planes=b""), F, P), FileEmpty, "planes.csv"),
     ("no table", lying(also(x=b"1"), F, P, {"url": "x.csv"}), FileWithoutTable, "x.csv"),
     ("other case", lying(also(Planes=b"1"), F, P, {"url": "Planes.csv"}), FileWithoutTable, "Pl"),
-    ("a part missing", lying({"flights.csv": b"h\n"}, F), TableWithoutFile, "ops.planes"),
+    ("a table without file", lying({"flights.csv": b"h\n"}, F), TableWithoutFile, "ops.planes"),
     ("another batch's", lying(GOOD, F, P, batch="2013-01-03"), ManifestOfAnother, "2013-01-03"),
     ("a path outside", lying(GOOD, F, P, OUTSIDE), ManifestPathOutside, "planes.csv"),
     ("a hostile object", lying({**GOOD, "../x": b"1"}, F, P), FileNotDeliverable, "../x"),
@@ -120,7 +120,7 @@ def test_a_bad_key_is_wrong_usage_before_anything_is_read() -> None:
         receive(lying(GOOD, F, P), AIR, replace(RUN, batch="2013-1-2"))
 
 
-def test_a_part_may_be_missing_where_the_manifest_says_that_it_may() -> None:
+def test_a_file_may_be_missing_where_the_manifest_says_that_it_may() -> None:
     objects = lying({"flights.csv": b"h\n"}, F, {**P, "mandatory": False})
     assert [f.name for f in receive(objects, AIR, RUN).files] == ["flights.csv"]
 
@@ -179,3 +179,129 @@ def test_a_delivery_that_moves_while_it_is_read_is_tried_again_later() -> None:
     with pytest.raises(DeliveryMoving) as caught:
         receive(objects, AIR, RUN)
     assert caught.value.exit_code == 75
+
+
+# ── in parts ────────────────────────────────────────────────────────────────────────────────────
+
+DPC = Dataset(
+    "dpc",
+    "month",
+    "raw/yyyymm={batch}/{part}/",
+    {"raw.y1": "y1/*", "raw.d": "d/*"},
+    0.0,
+    1 << 30,
+    ("y1", "d"),
+)
+MONTH = Run("run-1", "dpc", "2024-04")
+PARTS = "raw/yyyymm=2024-04/"
+
+
+def promised(*names: str, **changed: Any) -> bytes:
+    document = {"version": 1, "dataset": "dpc", "batch": "2024-04"}
+    return json.dumps({**document, "entries": [{"url": n} for n in names], **changed}).encode()
+
+
+def older(records: int, **changed: Any) -> bytes:
+    value = {"algorithm": "MD5", "value": "cd" * 16}
+    document = {"yyyymm": "2024-04", "file_type": "y1", "facility_cd": "012345678", "hash": value}
+    return json.dumps({**document, "records": records, **changed}).encode()
+
+
+WHOLE = {
+    "y1/a.txt": b"1\n",
+    "y1/_manifest.json": promised("a.txt"),
+    "d/a.txt": b"2\n",
+    "d/b.txt": b"3\n",
+    "d/a_manifest.json": older(1),
+    "d/b_manifest.json": older(1),
+}
+
+
+def parted(files: dict[str, bytes]) -> MemoryObjects:
+    objects = MemoryObjects("lake")
+    for name, body in files.items():
+        objects.put(PARTS + name, body)
+    return objects
+
+
+def test_every_part_is_received_by_its_own_manifest_and_its_files_are_told_apart() -> None:
+    received = receive(parted(WHOLE), DPC, MONTH)
+    assert [(f.name, f.table, f.md5, f.version.key) for f in received.files] == [
+        ("y1/a.txt", "raw.y1", None, f"{PARTS}y1/a.txt"),
+        ("d/a.txt", "raw.d", "cd" * 16, f"{PARTS}d/a.txt"),
+        ("d/b.txt", "raw.d", "cd" * 16, f"{PARTS}d/b.txt"),
+    ]
+
+
+def without(*prefixes: str, **more: bytes) -> dict[str, bytes]:
+    return {k: v for k, v in WHOLE.items() if not k.startswith(prefixes)}
+
+
+IN_PARTS: list[tuple[str, dict[str, bytes], type[LakewardenError], str]] = [
+    ("nothing", {}, BatchUnknown, "2024-04"),
+    ("only a part that is not ours", {"y4/a.txt": b"1"}, BatchUnknown, "2024-04"),
+    ("one missing", without("d/"), PartMissing, "'d'"),
+    ("the other missing", without("y1/"), PartMissing, "'y1'"),
+    ("one still being delivered", without("y1/_m"), ManifestMissing, f"{PARTS}y1/"),
+    ("a file not covered", without("d/b_m"), ManifestMissing, "b.txt"),
+    ("a manifest for all parts", {**without("d/a_m", "d/b_m")}, ManifestMissing, f"{PARTS}d/"),
+    (
+        "a manifest that reaches into another part",
+        {**WHOLE, "y1/_manifest.json": promised("a.txt", f"s3://lake/{PARTS}d/a.txt")},
+        ManifestPathOutside,
+        "y1/_manifest.json",
+    ),
+    (
+        "another month's",
+        {**WHOLE, "d/a_manifest.json": older(1, yyyymm="2024-05")},
+        ManifestOfAnother,
+        "d/a_",
+    ),
+    ("a file gone", without("y1/a"), FileMissing, f"{PARTS}y1/"),
+    ("a file too many", {**WHOLE, "y1/b.txt": b"1"}, FileUnexpected, "b.txt"),
+    ("a hostile object", {**WHOLE, "y1/../x": b"1"}, FileNotDeliverable, "../x"),
+]
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "named"), [c[1:] for c in IN_PARTS], ids=[c[0] for c in IN_PARTS]
+)
+def test_parts_that_are_not_right_are_refused_by_name(
+    files: dict[str, bytes], error: type[LakewardenError], named: str
+) -> None:
+    with pytest.raises(LakewardenError) as caught:
+        receive(parted(files), DPC, MONTH)
+    assert type(caught.value) is error
+    assert named in caught.value.message
+    assert caught.value.exit_code == (2 if error is BatchUnknown else 3)
+    assert caught.value.hint
+
+
+def test_what_lies_beside_the_parts_is_no_part_of_the_batch() -> None:
+    files = {**WHOLE, "_manifest.json": b"{", "y4/a.txt": b"1", "y1x/a.txt": b"1"}
+    assert receive(parted(files), DPC, MONTH) == receive(parted(WHOLE), DPC, MONTH)
+
+
+def test_the_delivery_hash_tells_parts_apart() -> None:
+    swapped = {**WHOLE, "y1/a.txt": WHOLE["d/a.txt"], "d/a.txt": WHOLE["y1/a.txt"]}
+    bare = {k: v for k, v in WHOLE.items() if not k.endswith("b.txt") and "_" not in k}
+    manifests = {"y1/_manifest.json": promised("a.txt"), "d/_manifest.json": promised("a.txt")}
+    hashes = {
+        receive(parted({**files, **manifests}), DPC, MONTH).delivery_hash
+        for files in (bare, {**bare, "y1/a.txt": swapped["y1/a.txt"]})
+    }
+    assert len(hashes) == 2
+
+
+def test_a_part_that_changes_while_another_is_listed_is_tried_again_later() -> None:
+    class Slow(MemoryObjects):
+        def list(self, prefix: str) -> Iterator[ObjectVersion]:
+            yield from super().list(prefix)
+            if prefix.endswith("/d/"):
+                self.put(f"{PARTS}y1/_manifest.json", promised("a.txt"))
+
+    objects = Slow("lake")
+    for name, body in WHOLE.items():
+        objects.put(PARTS + name, body)
+    with pytest.raises(DeliveryMoving):
+        receive(objects, DPC, MONTH)

@@ -20,10 +20,11 @@ class Dataset:
 
     name: str
     key_form: str  # date | month
-    landing: str  # with {batch}
+    landing: str  # with {batch}, and {part} where there are parts
     tables: Mapping[str, str]
     max_share: float  # above this share of misfit rows the batch is refused
     max_bytes: int  # of one file, unpacked
+    parts: Sequence[str] = ()  # complete when every part is; none: delivered as one
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Counts:
 class DeliveredFile:
     """One file of a delivery, pinned, with what its manifest promises (None: not promised)."""
 
-    name: str  # relative to the landing prefix
+    name: str  # relative to the landing prefix; with parts, part/name
     table: str  # the template that reads it, "namespace.name"
     version: ObjectVersion
     sha256: str | None

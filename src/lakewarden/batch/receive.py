@@ -6,12 +6,19 @@ checked by the load, which reads the versions that are pinned here.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from lakewarden.aws.objects import ObjectMissing, Objects, ObjectVersion
-from lakewarden.batch.delivery.inventory import FileNotDeliverable, is_marker, listed, promise_of
-from lakewarden.batch.delivery.keys import Landing, landing_of, quoted
+from lakewarden.batch.delivery.inventory import (
+    FileNotDeliverable,
+    PartMissing,
+    is_marker,
+    listed,
+    promise_of,
+)
+from lakewarden.batch.delivery.keys import Landing, landings_of, quoted
 from lakewarden.batch.delivery.manifest import Entry, Manifest
 from lakewarden.batch.delivery.manifest_read import check_bytes
 from lakewarden.batch.model import Dataset, DeliveredFile, Received, Run
@@ -51,53 +58,95 @@ class FileOfTwoTables(Refused):
 
 
 class TableWithoutFile(Refused):
-    """A part is missing: no file for one of the dataset's tables."""
+    """No file for one of the dataset's tables."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of a delivery, or the whole of it: what is promised, and what lies there."""
+
+    landing: Landing
+    manifest: Manifest
+    data: Mapping[str, ObjectVersion]
 
 
 def receive(objects: Objects, dataset: Dataset, run: Run) -> Received:
-    """The delivery of a run's batch, checked and pinned.
+    """The delivery of a run's batch, checked and pinned: all parts of it, each by its manifest.
 
-    Every table of the dataset needs at least one file; it may go without only where the manifest
-    names a file for it as not mandatory. A glob's `*` also matches slashes; case counts.
+    Every table of the dataset needs at least one file; it may go without only where a manifest
+    names a file for it as not mandatory. Globs match a file's name within the batch, which begins
+    with its part where there are parts. A glob's `*` also matches slashes; case counts.
     Raises BatchUnknown, a ManifestRefused, the errors of this module, StorageUnavailable.
     """
-    landing = landing_of(dataset, run.batch, objects.bucket)
-    found = _listing(objects, landing)
+    landings = landings_of(dataset, run.batch, objects.bucket)
     # The other ways in which a delivery can be complete (a marker, having settled) belong here.
-    manifest, data = _by_manifest(objects, landing, found)
-    _check_present(manifest, data, landing)
-    files = [
-        _delivered(entry, data[entry.name], dataset)
-        for entry in manifest.entries
-        if entry.name in data
+    parts = [
+        _by_manifest(objects, landing, files)
+        for landing, files in _listings(objects, landings).items()
     ]
-    _check_tables(dataset, manifest, files)
+    for part in parts:
+        _check_present(part)
+    files = [
+        _delivered(entry, part, dataset)
+        for part in parts
+        for entry in part.manifest.entries
+        if entry.name in part.data
+    ]
+    _check_tables(dataset, run.batch, parts, files)
     return Received(run, tuple(files), delivery_hash(files), "manifest")
 
 
-def _listing(objects: Objects, landing: Landing) -> dict[str, ObjectVersion]:
-    """Name → version of everything in the prefix, as it lay there at one moment.
+def _listings(
+    objects: Objects, landings: Sequence[Landing]
+) -> dict[Landing, dict[str, ObjectVersion]]:
+    """Name → version of everything that was delivered, as it lay there at one moment.
 
     One listing is no snapshot: it may show the beginning of one delivery and the end of the next.
-    A delivery removes its manifest first and writes it last; so two equal listings, both with
-    the manifest, show files that all lay there while that manifest did.
+    A delivery removes its manifests first and writes them last; so two equal listings of all
+    parts, with their manifests, show files that all lay there while those manifests did.
     """
-    found = list(objects.list(landing.prefix))
-    if found != list(objects.list(landing.prefix)):
-        raise _moving(landing)
-    files = {landing.name(v.key): v for v in found if not is_marker(v)}
-    if not files:
+    found = [list(objects.list(landing.prefix)) for landing in landings]
+    for landing, before in zip(landings, found, strict=True):
+        if before != list(objects.list(landing.prefix)):
+            raise _moving(landing)
+    files = {
+        landing: {landing.name(v.key): v for v in versions if not is_marker(v)}
+        for landing, versions in zip(landings, found, strict=True)
+    }
+    _check_delivered(files)
+    for landing in landings:
+        _check_names(landing, files[landing])
+    return files
+
+
+def _check_delivered(files: Mapping[Landing, Mapping[str, ObjectVersion]]) -> None:
+    missing = [landing for landing, found in files.items() if not found]
+    if not missing:
+        return
+    first = missing[0]
+    deliver = f"lakewarden batch deliver {first.dataset} {first.batch} DIR"
+    if len(missing) == len(files):
+        others = " or any other part" if first.part else ""
         raise BatchUnknown(
-            f"nothing was delivered in s3://{landing.bucket}/{landing.prefix}",
-            hint=f'"lakewarden batch deliver {landing.dataset} {landing.batch} DIR" delivers it.',
+            f"nothing was delivered in s3://{first.bucket}/{first.prefix}{others}",
+            hint=f'"{deliver}" delivers it.',
         )
-    for name in files:
+    names = listed([landing.part or "" for landing in missing])
+    raise PartMissing(
+        f"batch {first.batch} of dataset {first.dataset}: expected the part {names} too,"
+        f" found nothing in s3://{first.bucket}/{first.prefix}",
+        hint=f'"{deliver} --part {first.part}" delivers it; an empty one is a file with a header'
+        " only.",
+    )
+
+
+def _check_names(landing: Landing, names: Iterable[str]) -> None:
+    for name in names:
         if fault := landing.fault(name):
             raise FileNotDeliverable(
                 f"{quoted(landing.prefix + name)} cannot be part of a delivery: {fault}",
                 hint="Remove the object, or deliver it under a plain name.",
             )
-    return files
 
 
 def _moving(landing: Landing) -> DeliveryMoving:
@@ -107,9 +156,7 @@ def _moving(landing: Landing) -> DeliveryMoving:
     )
 
 
-def _by_manifest(
-    objects: Objects, landing: Landing, found: Mapping[str, ObjectVersion]
-) -> tuple[Manifest, dict[str, ObjectVersion]]:
+def _by_manifest(objects: Objects, landing: Landing, found: Mapping[str, ObjectVersion]) -> _Part:
     def where(name: str) -> str:
         return landing.prefix + name
 
@@ -122,24 +169,27 @@ def _by_manifest(
             raise _moving(landing) from error
 
     promise = promise_of(found, read, landing, where=where)
-    return promise.manifest, {n: v for n, v in found.items() if n not in promise.sources}
+    data = {name: version for name, version in found.items() if name not in promise.sources}
+    return _Part(landing, promise.manifest, data)
 
 
-def _check_present(manifest: Manifest, data: Mapping[str, ObjectVersion], landing: Landing) -> None:
+def _check_present(part: _Part) -> None:
+    prefix, manifest, data = part.landing.prefix, part.manifest, part.data
     if missing := {e.name for e in manifest.entries if e.mandatory} - data.keys():
         raise FileMissing(
-            f"{landing.prefix}: its manifest names {listed(missing)}, which is not there",
+            f"{prefix}: its manifest names {listed(missing)}, which is not there",
             hint="Deliver the batch again, whole.",
         )
     if unexpected := data.keys() - {entry.name for entry in manifest.entries}:
         raise FileUnexpected(
-            f"{landing.prefix}: its manifest does not name {listed(unexpected)}",
+            f"{prefix}: its manifest does not name {listed(unexpected)}",
             hint="Deliver the batch again with a manifest that names every file, "
             "or remove what is not part of it.",
         )
 
 
-def _delivered(entry: Entry, version: ObjectVersion, dataset: Dataset) -> DeliveredFile:
+def _delivered(entry: Entry, part: _Part, dataset: Dataset) -> DeliveredFile:
+    version, name = part.data[entry.name], part.landing.in_batch(entry.name)
     if entry.size is not None and entry.size != version.size:
         raise SizeDisagrees(
             f"{version.key}: expected {entry.size} bytes by its manifest, found {version.size}",
@@ -151,8 +201,8 @@ def _delivered(entry: Entry, version: ObjectVersion, dataset: Dataset) -> Delive
             f"{version.key}: expected records, or a header at the least, found 0 bytes",
             hint="A delivery without records is a header only, or promises a record_count of 0.",
         )
-    table = _table_of(version.key, entry.name, dataset)
-    return DeliveredFile(entry.name, table, version, entry.sha256, entry.md5, entry.records)
+    table = _table_of(version.key, name, dataset)
+    return DeliveredFile(name, table, version, entry.sha256, entry.md5, entry.records)
 
 
 def _table_of(key: str, name: str, dataset: Dataset) -> str:
@@ -171,15 +221,22 @@ def _table_of(key: str, name: str, dataset: Dataset) -> str:
     return tables[0]
 
 
-def _check_tables(dataset: Dataset, manifest: Manifest, files: Iterable[DeliveredFile]) -> None:
+def _check_tables(
+    dataset: Dataset, batch: str, parts: Iterable[_Part], files: Iterable[DeliveredFile]
+) -> None:
     filled = {file.table for file in files}
-    optional = [entry.name for entry in manifest.entries if not entry.mandatory]
+    optional = [
+        part.landing.in_batch(entry.name)
+        for part in parts
+        for entry in part.manifest.entries
+        if not entry.mandatory
+    ]
     for table, glob in dataset.tables.items():
         if table not in filled and not any(fnmatchcase(name, glob) for name in optional):
             raise TableWithoutFile(
-                f"batch {manifest.batch} of dataset {dataset.name}: expected a file for table "
+                f"batch {batch} of dataset {dataset.name}: expected a file for table "
                 f"{table} ({quoted(glob)}), found none",
-                hint="Deliver the part that is missing; an empty one is a file with a header only.",
+                hint="Deliver the file that is missing; an empty one is a file with a header only.",
             )
 
 

@@ -70,7 +70,17 @@ def run(
 def deliver(
     dataset: DatasetName,
     batch: BatchName,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The files of the delivery.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR",
+            help="The files of the delivery; one subfolder a part, where the dataset has parts.",
+        ),
+    ],
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Deliver this part alone: DIR holds its files."),
+    ] = None,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
@@ -84,13 +94,15 @@ def deliver(
             dataset,
             batch,
             folder,
+            part=part,
             progress=lambda one: bar.update(task, total=one.total, completed=one.done),
         )
     if as_json:
         show_json(manifest_json(manifest))
         return
     total = sum(entry.size or 0 for entry in manifest.entries)
-    say(f"Delivered {dataset} {batch}: {plural(len(manifest.entries), 'file')}, {size(total)}.")
+    which = f", part {part}" if part else ""
+    say(f"Delivered {dataset} {batch}{which}: {plural(len(manifest.entries), 'file')}, {size(total)}.")
     say(f"Next: lakewarden batch run {dataset} {batch}")
 
 
@@ -103,6 +115,9 @@ def manifest(
     ],
     dataset: Annotated[str | None, typer.Option(help="For a folder: its dataset.")] = None,
     batch: Annotated[str | None, typer.Option(help="For a folder: its batch.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="For a folder: its part, where the dataset has parts.")
+    ] = None,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
@@ -112,7 +127,7 @@ def manifest(
     if where.startswith("s3://"):
         written, place = opened.write_manifest_of_prefix(where)
     else:
-        written, place = opened.write_manifest_of_folder(Path(where), dataset, batch)
+        written, place = opened.write_manifest_of_folder(Path(where), dataset, batch, part)
     if as_json:
         show_json(manifest_json(written))
     else:

@@ -6,14 +6,16 @@ never a mixture of two. Every file is uploaded, also where an equal one seems to
 was uploaded is what was read now, and an entity tag is no proof of content.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.delivery.inventory import (
+    FolderUnknown,
+    PartMissing,
     files_of,
     is_manifest,
     is_marker,
@@ -21,7 +23,7 @@ from lakewarden.batch.delivery.inventory import (
     manifest_of_folder,
     promise_of,
 )
-from lakewarden.batch.delivery.keys import Landing, landing_of
+from lakewarden.batch.delivery.keys import Landing, PartUnknown, landing_of, landings_of
 from lakewarden.batch.delivery.manifest import MANIFEST, Manifest, write
 from lakewarden.batch.delivery.manifest_read import check_bytes
 from lakewarden.batch.model import Dataset
@@ -44,8 +46,9 @@ class Progress:
 
 @dataclass(frozen=True)
 class _Parcel:
-    """What is to lie in the landing prefix, and nothing else."""
+    """What is to lie in a landing prefix, and nothing else."""
 
+    landing: Landing
     manifest: Manifest
     data: Mapping[str, Path]
     manifests: Mapping[str, bytes]
@@ -57,22 +60,69 @@ def deliver(
     batch: str,
     folder: Path,
     *,
+    part: str | None = None,
     now: Callable[[], datetime],
     count: Callable[[Path, str], int | None],
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Manifest:
     """Put a folder's files into the batch's landing prefix, in place of what lies there.
 
+    Where the dataset has parts, the folder has one subfolder for each; with `part` it holds the
+    files of that part alone, and the others stay as they are. The manifest that is returned
+    covers what was delivered, by names within the batch (`part/name`).
+
     The folder's own manifest is delivered as it is, in whichever form; where there is none, one
-    is made in memory (`count(path, name)` counts the records of one file). The folder is never
-    changed. Whether hashes, sizes and counts are true is found by `receive` and the load, from
-    what landed. Raises BatchKeyInvalid, FolderUnknown, FolderEmpty, FileNotDeliverable,
-    FolderDisagrees, a ManifestRefused: all before anything is uploaded.
+    is made in memory (`count(path, name)` counts the records of one file, by its name within the
+    batch). The folder is never changed. Whether hashes, sizes and counts are true is found by
+    `receive` and the load, from what landed. Raises BatchKeyInvalid, PartUnknown, PartMissing,
+    FolderUnknown, FolderEmpty, FileNotDeliverable, FolderDisagrees, a ManifestRefused: all before
+    anything is uploaded.
     """
-    landing = landing_of(dataset, batch, objects.bucket)
-    parcel = _pack(folder, landing, now, count)
-    _replace(objects, landing, parcel, progress)
-    return parcel.manifest
+    if part is not None or not dataset.parts:
+        places = {landing_of(dataset, batch, objects.bucket, part): folder}
+    else:
+        places = _subfolders(folder, landings_of(dataset, batch, objects.bucket))
+    parcels = [_pack(place, landing, now, count) for landing, place in places.items()]
+    _replace(objects, parcels, progress)
+    return _together(parcels)
+
+
+def _subfolders(folder: Path, landings: Sequence[Landing]) -> dict[Landing, Path]:
+    """One for each part, and nothing beside them but what is hidden."""
+    if not folder.is_dir():
+        raise FolderUnknown(f"{folder} is not a folder", hint="Give the folder with the parts.")
+    found = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
+    folders = {name for name, path in found.items() if path.is_dir() and not path.is_symlink()}
+    parts = {landing.part or "": landing for landing in landings}
+    others = found.keys() - (folders & parts.keys())
+    if others:
+        raise PartUnknown(
+            f"{folder}: expected one subfolder a part ({', '.join(parts)}), found also"
+            f" {listed(others)}",
+            hint="Move it away, or name it in `parts` in lakewarden.toml. To deliver one part"
+            " alone: --part NAME and its own folder.",
+        )
+    if missing := parts.keys() - folders:
+        raise PartMissing(
+            f"{folder}: expected one subfolder a part ({', '.join(parts)}), found none for"
+            f" {listed(missing)}",
+            hint="Add what is missing; a part without records is a file with a header only. To"
+            " deliver one part alone: --part NAME and its own folder.",
+        )
+    return {landing: found[part] for part, landing in parts.items()}
+
+
+def _together(parcels: Sequence[_Parcel]) -> Manifest:
+    """One manifest of all parcels; of one that is the whole batch, its own."""
+    first = parcels[0].manifest
+    entries = [
+        replace(entry, name=parcel.landing.in_batch(entry.name))
+        for parcel in parcels
+        for entry in parcel.manifest.entries
+    ]
+    times = [parcel.manifest.created_at for parcel in parcels]
+    latest = max((time for time in times if time is not None), default=None)
+    return Manifest(first.dataset, first.batch, latest, tuple(entries))
 
 
 def _pack(
@@ -84,7 +134,7 @@ def _pack(
     files = files_of(folder, landing)
     if not any(is_manifest(name) for name in files):
         manifest = manifest_of_folder(folder, landing, at=now(), count=count)
-        return _Parcel(manifest, files, {MANIFEST: write(manifest)})
+        return _Parcel(landing, manifest, files, {MANIFEST: write(manifest)})
 
     @cache  # what was checked is what is uploaded
     def read(name: str) -> bytes:
@@ -94,7 +144,8 @@ def _pack(
     promise = promise_of(files, read, landing, where=lambda name: f"{folder}/{name}")
     data = {name: path for name, path in files.items() if name not in promise.sources}
     _check_agrees(promise.manifest, data, folder)
-    return _Parcel(promise.manifest, data, {name: read(name) for name in promise.sources})
+    manifests = {name: read(name) for name in promise.sources}
+    return _Parcel(landing, promise.manifest, data, manifests)
 
 
 def _check_agrees(manifest: Manifest, data: Collection[str], folder: Path) -> None:
@@ -115,18 +166,36 @@ def _check_agrees(manifest: Manifest, data: Collection[str], folder: Path) -> No
 
 
 def _replace(
-    objects: Objects, landing: Landing, parcel: _Parcel, progress: Callable[[Progress], None]
+    objects: Objects, parcels: Sequence[_Parcel], progress: Callable[[Progress], None]
 ) -> None:
-    old = [v.key for v in objects.list(landing.prefix) if not is_marker(v)]
-    for key in old:
-        if is_manifest(landing.name(key)):
-            objects.delete(key)
-    for done, (name, path) in enumerate(parcel.data.items(), start=1):
-        version = objects.upload(landing.key(name), path)
-        progress(Progress(name, done, len(parcel.data), version.size))
-    kept = {landing.key(name) for name in (*parcel.data, *parcel.manifests)}
-    for key in old:
-        if key not in kept:
-            objects.delete(key)
-    for name, body in parcel.manifests.items():
-        objects.put(landing.key(name), body)
+    """All old manifests go first and all new ones come last: parts are never of two deliveries."""
+    old = [list(_lying(objects, parcel.landing)) for parcel in parcels]
+    for parcel, names in zip(parcels, old, strict=True):
+        for name in names:
+            if is_manifest(name):
+                objects.delete(parcel.landing.prefix + name)
+    _upload(objects, parcels, progress)
+    for parcel, names in zip(parcels, old, strict=True):
+        for name in names:
+            if name not in parcel.data and name not in parcel.manifests:
+                objects.delete(parcel.landing.prefix + name)
+    for parcel in parcels:
+        for name, body in parcel.manifests.items():
+            objects.put(parcel.landing.key(name), body)
+
+
+def _lying(objects: Objects, landing: Landing) -> Iterator[str]:
+    """Names of what lies there now; whoever put it there, they may be any."""
+    return (landing.name(v.key) for v in objects.list(landing.prefix) if not is_marker(v))
+
+
+def _upload(
+    objects: Objects, parcels: Sequence[_Parcel], progress: Callable[[Progress], None]
+) -> None:
+    total = sum(len(parcel.data) for parcel in parcels)
+    done = 0
+    for parcel in parcels:
+        for name, path in parcel.data.items():
+            version = objects.upload(parcel.landing.key(name), path)
+            done += 1
+            progress(Progress(parcel.landing.in_batch(name), done, total, version.size))

@@ -33,6 +33,10 @@ class FolderEmpty(Refused):
     """Nothing to deliver."""
 
 
+class PartMissing(Refused):
+    """Nothing is there of one of the dataset's parts."""
+
+
 class FileNotDeliverable(Refused):
     """A file whose name or kind cannot be delivered: a link that leads out, a pipe, a bad name."""
 
@@ -217,7 +221,8 @@ def manifest_of_folder(
 ) -> Manifest:
     """A manifest of the files in a folder, with their sha256, size and number of records.
 
-    `count(path, name)` counts the records of one file, None where it cannot tell. A
+    `count(path, name)` counts the records of one file, by its name within the batch; None where
+    it cannot tell. A
     `_manifest.json` in the folder is not read: this one is to take its place.
     """
     files = _without_manifest(files_of(folder, landing), lambda name: f"{folder}/{name}")
@@ -226,7 +231,8 @@ def manifest_of_folder(
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
-        entries.append(Entry(name, sha256=digest, size=size, records=count(path, name)))
+        records = count(path, landing.in_batch(name))
+        entries.append(Entry(name, sha256=digest, size=size, records=records))
     return Manifest(landing.dataset, landing.batch, at, tuple(entries))
 
 

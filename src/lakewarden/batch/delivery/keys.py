@@ -37,6 +37,10 @@ class PrefixUnknown(WrongUsage):
     """No dataset lands there."""
 
 
+class PartUnknown(WrongUsage):
+    """The dataset has no part of that name, or it has parts and none was named."""
+
+
 class NameUnsafe(ValueError):
     """A name that would not stay inside of its delivery; our own mistake where it is raised."""
 
@@ -79,12 +83,16 @@ def _day(text: str) -> date | None:
 
 @dataclass(frozen=True)
 class Landing:
-    """Where one batch of one dataset is delivered. `prefix` ends with a slash."""
+    """Where one batch of one dataset is delivered, or one part of it. `prefix` ends with a slash.
+
+    Names are relative to the prefix; `in_batch` gives those that tell parts apart.
+    """
 
     bucket: str
     prefix: str
     dataset: str
     batch: str
+    part: str | None = None
 
     def key(self, name: str) -> str:
         """The object key of a file of the delivery; raises NameUnsafe."""
@@ -96,28 +104,69 @@ class Landing:
         """The name of an object that lies under the prefix, relative to it."""
         return key.removeprefix(self.prefix)
 
+    def in_batch(self, name: str) -> str:
+        """A file's name within its batch, `part/name`: what globs match and receipts hold."""
+        return f"{self.part}/{name}" if self.part else name
+
     def fault(self, name: str) -> str | None:
         """Why a name cannot be a file of this delivery, in words; None where it can."""
         return name_fault(name, room=_KEY_BYTES - len(self.prefix.encode()))
 
 
-def landing_of(dataset: Dataset, batch: str, bucket: str) -> Landing:
-    """Where a batch of this dataset lands; raises BatchKeyInvalid, LandingInvalid."""
+def landings_of(dataset: Dataset, batch: str, bucket: str) -> tuple[Landing, ...]:
+    """Where a batch of this dataset lands: one place, or one a part, in the dataset's order.
+    Raises BatchKeyInvalid, LandingInvalid."""
     key = str(parse_key(dataset.key_form, batch))
-    prefix = dataset.landing.replace("{batch}", key)
-    fault = name_fault(prefix.removesuffix("/"))
-    if "{batch}" not in dataset.landing:
-        fault = "it does not contain {batch}"
-    elif not prefix.endswith("/"):
-        fault = "it does not end with a slash"
-    elif "{" in prefix or "}" in prefix:
-        fault = "it has a placeholder other than {batch}"
-    if fault:
+    parts = dataset.parts or (None,)
+    if fault := _landing_fault(dataset):
         raise LandingInvalid(
             f"dataset {dataset.name}: landing {quoted(dataset.landing)} cannot be used: {fault}",
-            hint='Write it like landing = "raw/flights/{batch}/" in lakewarden.toml.',
+            hint=f'Write it like landing = "raw/{dataset.name}/{{batch}}/'
+            f'{"{part}/" if dataset.parts else ""}" in lakewarden.toml.',
         )
-    return Landing(bucket, prefix, dataset.name, key)
+    return tuple(
+        Landing(bucket, _prefix(dataset.landing, key, part), dataset.name, key, part)
+        for part in parts
+    )
+
+
+def landing_of(dataset: Dataset, batch: str, bucket: str, part: str | None = None) -> Landing:
+    """Where one part of a batch lands, or the whole of it where the dataset has no parts.
+    Raises BatchKeyInvalid, LandingInvalid, PartUnknown."""
+    for landing in landings_of(dataset, batch, bucket):
+        if landing.part == part:
+            return landing
+    known = ", ".join(dataset.parts)
+    raise PartUnknown(
+        f"dataset {dataset.name} has no part {quoted(part)}"
+        if part is not None
+        else f"dataset {dataset.name} is delivered in parts, and none is named",
+        hint=f"Name one with --part: {known}." if known else "Leave out --part: it has no parts.",
+    )
+
+
+def _prefix(landing: str, key: str, part: str | None) -> str:
+    prefix = landing.replace("{batch}", key)
+    return prefix.replace("{part}", part) if part is not None else prefix
+
+
+def _landing_fault(dataset: Dataset) -> str | None:
+    """Why a dataset's landing cannot hold its batches, and their parts, apart."""
+    landing, parts = dataset.landing, dataset.parts
+    known = landing.replace("{batch}", "").replace("{part}", "")
+    if "{batch}" not in landing:
+        return "it does not contain {batch}"
+    if parts and "{part}" not in landing:
+        return "it does not contain {part}, and the dataset has parts"
+    if not parts and "{part}" in landing:
+        return "it contains {part}, and the dataset has no parts"
+    if not landing.endswith("/"):
+        return "it does not end with a slash"
+    if "{" in known or "}" in known:
+        return "it has a placeholder other than {batch} and {part}"
+    # Parts have no slashes and a prefix ends with one, so no part's prefix holds another's files.
+    faults = (name_fault(_prefix(landing, "0", part).removesuffix("/")) for part in parts or ("",))
+    return next((fault for fault in faults if fault), None)
 
 
 def name_fault(name: str, *, room: int = _KEY_BYTES) -> str | None:
@@ -164,16 +213,24 @@ def quoted(text: str) -> str:
 
 def landing_at(prefix: str, datasets: Iterable[Dataset], bucket: str) -> Landing:
     """Whose landing prefix this is (s3://bucket/…); raises PrefixUnknown."""
+    home = f"s3://{bucket}/"
     wanted = prefix.removesuffix("/") + "/"
     for dataset in datasets:
-        before, _, after = dataset.landing.partition("{batch}")
-        start = f"s3://{bucket}/{before}"
-        if not (wanted.startswith(start) and wanted.endswith(after)):
-            continue
-        batch = wanted[len(start) : len(wanted) - len(after)]
-        if _FORMS[dataset.key_form][0].fullmatch(batch):
-            return landing_of(dataset, batch, bucket)
+        if batch := _batch_in(dataset, wanted.removeprefix(home)):
+            for landing in landings_of(dataset, batch, bucket):
+                if home + landing.prefix == wanted:
+                    return landing
     raise PrefixUnknown(
         f"{quoted(prefix)} is no dataset's landing prefix",
-        hint="It is [dataset.NAME] landing in lakewarden.toml, with the batch put in.",
+        hint="It is [dataset.NAME] landing in lakewarden.toml, with the batch put in"
+        " (and the part, where it has parts).",
     )
+
+
+def _batch_in(dataset: Dataset, prefix: str) -> str | None:
+    """What stands for {batch} in a prefix, where it has the form of the dataset's keys."""
+    before = dataset.landing.partition("{batch}")[0]
+    start = r"[^/]+".join(re.escape(text) for text in before.split("{part}"))
+    key = _FORMS[dataset.key_form][0].pattern
+    found = re.match(f"{start}({key})", prefix)
+    return found[1] if found else None
