@@ -5,9 +5,11 @@ ones to come. It does nothing itself; each method says which room does.
 """
 
 import getpass
+import logging
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,11 +35,11 @@ if TYPE_CHECKING:
 
     from lakewarden.aws.clients import Connection
     from lakewarden.aws.objects import Objects
-    from lakewarden.batch.dbt_project import DbtProject
     from lakewarden.batch.delivery.deliver import Progress
     from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.duck import DuckConfig
     from lakewarden.batch.model import Dataset
+    from lakewarden.batch.models.project import DbtProject
     from lakewarden.batch.run import Outcome, StageDone
     from lakewarden.lake.model import Lake, Pin, Publication
     from lakewarden.records.lease import Holder
@@ -68,15 +70,28 @@ def now() -> datetime:
 
 
 def new_run_id(at: datetime) -> str:
-    """Sorts by time, and is never made twice."""
-    return f"{at:%Y%m%dT%H%M%S}-{secrets.token_hex(4)}"
+    """Sorts by time (to the millisecond), and is never made twice."""
+    return f"{at:%Y%m%dT%H%M%S}{at.microsecond // 1000:03d}-{secrets.token_hex(3)}"
 
 
 def open_project(folder: Path | str | None = None, env: str | None = None) -> "Project":
     """A project's folder and one of its environments; see settings.py for how both are found."""
+    _calm_logging()
     settings = load_settings(find_project(Path(folder) if folder else None))
     name, chosen = settings.environment(env)
     return Project(settings, name, chosen)
+
+
+def _calm_logging() -> None:
+    """Used as a library, only warnings are told, on standard error; a front end that configured
+    structlog keeps its own way."""
+    import structlog
+
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
 
 
 @dataclass(frozen=True)
@@ -163,7 +178,7 @@ class Project:
     @property
     def dbt(self) -> "DbtProject | None":
         """The models, where the project has any."""
-        from lakewarden.batch.dbt_project import DbtProject
+        from lakewarden.batch.models.project import DbtProject
 
         folder = self.root / "transform"
         if not (folder / "dbt_project.yml").is_file():

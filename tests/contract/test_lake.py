@@ -2,7 +2,7 @@
 
 import multiprocessing
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -38,6 +38,7 @@ from lakewarden.lake.model import (
     Contribution,
     Lake,
     Override,
+    Pin,
     Publication,
     RunFenced,
     TableChange,
@@ -60,10 +61,11 @@ def one(batch: str = "2013-01-01", dataset: str = "flights") -> list[Contributio
 def touch(catalog: Catalog, *names: str, step: str = "") -> None:
     """Move each table's metadata location, making the table where there is none. Cheap."""
     for name in names:
-        namespace = name.rpartition(".")[0]
-        if not catalog.namespace_exists(namespace):
-            catalog.create_namespace(namespace)
-        table = catalog.create_table_if_not_exists(name, SCHEMA)
+        try:
+            table = catalog.load_table(name)
+        except NoSuchTableError:
+            catalog.create_namespace_if_not_exists(name.rpartition(".")[0])
+            table = catalog.create_table(name, SCHEMA)
         with table.transaction() as transaction:
             was = int(table.properties.get("touched", "0"))
             transaction.set_properties(touched=str(was + 1), step=step)
@@ -193,6 +195,7 @@ def observe(place: Place, ready: Connection, stop: Connection, answer: Connectio
     answer.send((pins, seen))
 
 
+@pytest.mark.slow
 def test_a_reader_sees_a_publish_of_100_tables_whole_or_not_at_all(place: Place) -> None:
     lake = place.open()
     names = [f"marts.t{number:03}" for number in range(100)]
@@ -708,7 +711,8 @@ def test_clients_that_start_at_once_on_an_empty_catalog_all_get_on(place: Place)
 # --- everything together, against a model ---------------------------------------------------------
 
 TABLES = ("raw.a", "raw.b", "marts.c")
-RUNS = ("r1", "r2", "r3", "r4", "r5", "r6")
+some_tables = st.sets(st.sampled_from(TABLES), min_size=1, max_size=2)
+no_or_some_tables = st.sets(st.sampled_from(TABLES), max_size=2)
 
 
 @dataclass
@@ -719,20 +723,31 @@ class ModelBranch:
     tables: dict[str, str]
     open: bool = True
 
+    def write(self, table: str, *, drop: bool = False) -> None:
+        if drop and table in self.tables:
+            self.catalog.drop_table(table)
+            del self.tables[table]
+        else:
+            touch(self.catalog, table)
+            self.tables[table] = self.catalog.load_table(table).metadata_location
+
 
 @dataclass
 class Model:
     main: dict[str, str] = field(default_factory=dict)
+    runs: list[str] = field(default_factory=list)
     outcomes: dict[str, Publication | TakenOver] = field(default_factory=dict)
-    branches: dict[str, ModelBranch] = field(default_factory=dict)
+    branches: list[ModelBranch] = field(default_factory=list)
     log: list[Publication] = field(default_factory=list)
     states: dict[int, Mapping[str, str]] = field(default_factory=dict)
+
+    def moved(self, known: ModelBranch, reads: AbstractSet[str]) -> set[str]:
+        wrote = {name for name in TABLES if known.base.get(name) != known.tables.get(name)}
+        return {name for name in wrote | reads if known.base.get(name) != self.main.get(name)}
 
 
 def machine(new_place: Callable[[], Place]) -> type[RuleBasedStateMachine]:
     class Lakes(RuleBasedStateMachine):
-        names = Bundle("names")
-
         def __init__(self) -> None:
             super().__init__()
             self.lake = new_place().open()
@@ -743,108 +758,124 @@ def machine(new_place: Callable[[], Place]) -> type[RuleBasedStateMachine]:
             self.clock += 1
             return at(self.clock)
 
-        @rule(target=names, run=st.sampled_from(RUNS))
-        def begin(self, run: str) -> str:
+        @rule(writes=some_tables)
+        def begin(self, writes: set[str]) -> None:
+            self.model.runs.append(f"run-{len(self.model.runs)}")
+            self.begin_of(self.model.runs[-1], writes)
+
+        @precondition(lambda self: self.model.runs)
+        @rule(data=st.data(), writes=some_tables)
+        def begin_again(self, data: st.DataObject, writes: set[str]) -> None:
+            self.begin_of(data.draw(st.sampled_from(self.model.runs)), writes)
+
+        def begin_of(self, run: str, writes: set[str]) -> None:
+            when = self.now()
             name = f"batch/{run}/{self.clock}"
             if run in self.model.outcomes:
                 with pytest.raises(RunFenced):
-                    self.lake.begin(name, run, self.now())
-                return name
-            branch = self.lake.begin(name, run, self.now())
-            assert branch.base.tables == self.model.main
-            self.model.branches[name] = ModelBranch(
-                branch, self.lake.catalog(branch), dict(self.model.main), dict(self.model.main)
-            )
-            return name
-
-        @rule(name=names)
-        def begin_again(self, name: str) -> None:
-            if name in self.model.branches:
-                with pytest.raises(BranchNameTaken):
-                    self.lake.begin(name, "unused", self.now())
-
-        @rule(name=names, table=st.sampled_from(TABLES), drop=st.booleans())
-        def write(self, name: str, table: str, drop: bool) -> None:
-            if not (known := self.model.branches.get(name)):
+                    self.lake.begin(name, run, when)
                 return
-            if not known.open:
+            branch = self.lake.begin(name, run, when)
+            main = self.model.main
+            assert branch == Branch(name, run, Pin(MAIN, branch.base.version, main), when)
+            known = ModelBranch(branch, self.lake.catalog(branch), dict(main), dict(main))
+            self.model.branches.append(known)
+            for table in sorted(writes):
+                known.write(table)
+
+        @precondition(lambda self: self.model.branches)
+        @rule(data=st.data())
+        def begin_with_a_used_name(self, data: st.DataObject) -> None:
+            known = data.draw(st.sampled_from(self.model.branches))
+            with pytest.raises(BranchNameTaken):
+                self.lake.begin(known.branch.name, "unused", self.now())
+
+        @precondition(lambda self: self.model.branches)
+        @rule(data=st.data(), table=st.sampled_from(TABLES), drop=st.booleans())
+        def write(self, data: st.DataObject, table: str, drop: bool) -> None:
+            known = data.draw(st.sampled_from(self.model.branches))
+            if known.open:
+                known.write(table, drop=drop)
+            else:
                 with suppress(Exception):  # what a dead branch answers is not promised
                     touch(known.catalog, table)
-            elif drop and table in known.tables:
-                known.catalog.drop_table(table)
-                del known.tables[table]
-            else:
-                touch(known.catalog, table)
-                known.tables[table] = known.catalog.load_table(table).metadata_location
 
-        @rule(
-            name=names,
-            reads=st.sets(st.sampled_from(TABLES), max_size=2),
-            batch=st.sampled_from(["2013-01-01", "2013-01-02"]),
-        )
-        def publish(self, name: str, reads: set[str], batch: str) -> None:
-            if not (known := self.model.branches.get(name)):
-                return
-            run = known.branch.run
-            wrote = {table for table in TABLES if known.base.get(table) != known.tables.get(table)}
-            moved = {
-                table
-                for table in wrote | reads
-                if known.base.get(table) != self.model.main.get(table)
-            }
+        @precondition(lambda self: any(known.open for known in self.model.branches))
+        @rule(data=st.data(), reads=no_or_some_tables)
+        def publish(self, data: st.DataObject, reads: set[str]) -> None:
+            self.publish_of(
+                data.draw(st.sampled_from([one for one in self.model.branches if one.open])), reads
+            )
+
+        @rule(reads=no_or_some_tables, latest_first=st.booleans())
+        def publish_all(self, reads: set[str], latest_first: bool) -> None:
+            still = [known for known in self.model.branches if known.open]
+            for known in reversed(still) if latest_first else still:
+                self.publish_of(known, reads)
+
+        @precondition(lambda self: any(not known.open for known in self.model.branches))
+        @rule(data=st.data(), reads=some_tables)
+        def publish_what_is_gone(self, data: st.DataObject, reads: set[str]) -> None:
+            self.publish_of(
+                data.draw(st.sampled_from([one for one in self.model.branches if not one.open])),
+                reads,
+            )
+
+        def publish_of(self, known: ModelBranch, reads: set[str]) -> None:
+            moved = self.model.moved(known, reads)
 
             def attempt() -> Publication:
-                return self.lake.publish(known.branch, one(batch), reads=reads, at=self.now())
+                return self.lake.publish(known.branch, one(), reads=reads, at=self.now())
 
-            match self.model.outcomes.get(run):
+            match self.model.outcomes.get(known.branch.run):
                 case Publication() as before:
                     assert attempt() == before
-                    return
                 case TakenOver():
                     with pytest.raises(RunFenced):
                         attempt()
-                    return
-            if not known.open:
-                with pytest.raises(BranchUnknown):
-                    attempt()
-            elif moved:
-                with pytest.raises(BaseMoved) as caught:
-                    attempt()
-                assert set(caught.value.tables) == moved
-            else:
-                self.published(known, attempt(), wrote)
+                case None if not known.open:
+                    with pytest.raises(BranchUnknown):
+                        attempt()
+                case None if moved:
+                    with pytest.raises(BaseMoved) as caught:
+                        attempt()
+                    assert set(caught.value.tables) == moved
+                case None:
+                    self.published(known, attempt())
 
-        def published(self, known: ModelBranch, done: Publication, wrote: Collection[str]) -> None:
+        def published(self, known: ModelBranch, done: Publication) -> None:
             model = self.model
+            wrote = {name for name in TABLES if known.base.get(name) != known.tables.get(name)}
             assert done.tables == {
-                table: TableChange(known.base.get(table), known.tables.get(table))
-                for table in wrote
+                name: TableChange(known.base.get(name), known.tables.get(name)) for name in wrote
             }
             if model.log:
                 assert done.version == model.log[-1].version + 1
-            for table in wrote:
-                model.main.pop(table, None)
-                if table in known.tables:
-                    model.main[table] = known.tables[table]
+            for name in wrote:
+                model.main.pop(name, None)
+                if name in known.tables:
+                    model.main[name] = known.tables[name]
             known.open = False
             model.outcomes[known.branch.run] = done
             model.log.append(done)
             model.states[done.version] = dict(model.main)
 
-        @rule(run=st.sampled_from(RUNS))
-        def take_over(self, run: str) -> None:
-            when = self.now()
+        @precondition(lambda self: self.model.runs)
+        @rule(data=st.data())
+        def take_over(self, data: st.DataObject) -> None:
+            run, when = data.draw(st.sampled_from(self.model.runs)), self.now()
             expected = self.model.outcomes.setdefault(run, TakenOver(run, "successor", when))
             assert self.lake.take_over(run, by="successor", at=when) == expected
             if isinstance(expected, TakenOver):
-                for known in self.model.branches.values():
+                for known in self.model.branches:
                     known.open = known.open and known.branch.run != run
 
-        @rule(name=names)
-        def discard(self, name: str) -> None:
-            self.lake.discard(name)
-            if known := self.model.branches.get(name):
-                known.open = False
+        @precondition(lambda self: self.model.branches)
+        @rule(data=st.data())
+        def discard(self, data: st.DataObject) -> None:
+            known = data.draw(st.sampled_from(self.model.branches))
+            self.lake.discard(known.branch.name)
+            known.open = False
 
         @invariant()
         def main_is_what_was_published(self) -> None:
@@ -852,7 +883,7 @@ def machine(new_place: Callable[[], Place]) -> type[RuleBasedStateMachine]:
 
         @invariant()
         def branches_are_their_own(self) -> None:
-            still = [known for known in self.model.branches.values() if known.open]
+            still = [known for known in self.model.branches if known.open]
             assert list(self.lake.branches()) == [known.branch for known in still]
             for known in still:
                 assert self.lake.pin(known.branch.name).tables == known.tables
@@ -862,17 +893,18 @@ def machine(new_place: Callable[[], Place]) -> type[RuleBasedStateMachine]:
             assert list(self.lake.publications()) == self.model.log[::-1]
             for version, tables in self.model.states.items():
                 assert self.lake.pin_at(version).tables == tables
-            for run in RUNS:
+            for run in self.model.runs:
                 assert self.lake.outcome(run) == self.model.outcomes.get(run)
 
     return Lakes
 
 
+@pytest.mark.slow
 def test_any_order_of_things(new_place: Callable[[], Place]) -> None:
     run_state_machine_as_test(
         machine(new_place),
         settings=settings(
-            max_examples=25,
+            max_examples=30,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import lakewarden
-from lakewarden.batch.dbt_project import DbtProject
 from lakewarden.batch.model import TestResult
+from lakewarden.batch.models.project import DbtProject
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.cli.flights_data import write_delivery, write_reference
 from lakewarden.tables.template_file import read_templates

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from lakewarden.aws.objects import StorageUnavailable
-from lakewarden.batch.dbt_project import DbtProject, DbtProjectMissing
-from lakewarden.batch.dbt_runner import DbtProjectInvalid
-from lakewarden.batch.dbt_write import ModelColumnsDiffer, ModelMisfit
-from lakewarden.batch.load import TableDrifted
+from lakewarden.batch.models.project import DbtProject, DbtProjectMissing
+from lakewarden.batch.models.runner import DbtProjectInvalid
+from lakewarden.batch.models.write_back import ModelColumnsDiffer, ModelMisfit
 from lakewarden.batch.transform import ModelFailed
+from lakewarden.lake.apply import TableDrifted
 from lakewarden.tables.template import Column, Template
 from tests.local.transform_site import Site, make_site
 from tests.stack import LocalStack

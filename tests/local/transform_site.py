@@ -11,9 +11,9 @@ from pyiceberg.expressions import EqualTo, Reference
 from pyiceberg.expressions.literals import literal
 
 from lakewarden.aws.s3 import S3Objects
-from lakewarden.batch.dbt_project import DbtProject
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect
 from lakewarden.batch.model import Counts, Loaded, Received, Run, Transformed
+from lakewarden.batch.models.project import DbtProject
 from lakewarden.batch.parquet import upload, write_local
 from lakewarden.batch.transform import transform
 from lakewarden.lake.apply import apply

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lakewarden.batch.dbt_project import DbtProjectMissing, project_digest
+from lakewarden.batch.models.project import DbtProjectMissing, project_digest
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewarden.batch.selection import (
+from lakewarden.batch.models.selection import (
     Graph,
     Kind,
     LakeMark,

@@ -79,7 +79,7 @@ def prepare(
         if name in wanted:
             connection.execute(f"LOAD {literal(str(_extension(name)))}")
     if "httpfs" in wanted and config.access_key is not None:
-        connection.execute(_CREATE_SECRET, _secret_parameters(config))
+        connection.execute(_CREATE_S3_ACCESS, _secret_parameters(config))
 
 
 def _extension(name: str) -> Path:
@@ -96,7 +96,7 @@ def _extension(name: str) -> Path:
     )
 
 
-_CREATE_SECRET = """
+_CREATE_S3_ACCESS = """
     CREATE OR REPLACE TEMPORARY SECRET lakewarden (
         TYPE s3, KEY_ID $key, SECRET $secret, SESSION_TOKEN $token, REGION $region,
         ENDPOINT $endpoint, URL_STYLE $style, USE_SSL $ssl

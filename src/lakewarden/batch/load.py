@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import duckdb
-from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.expressions import EqualTo, Reference
 from pyiceberg.expressions.literals import literal
 from pyiceberg.manifest import DataFile
@@ -33,16 +31,10 @@ from lakewarden.batch.model import (
 from lakewarden.batch.parsing.parse import Defect
 from lakewarden.batch.parsing.raw import raw_records
 from lakewarden.errors import Failed, Refused, TryAgain
-from lakewarden.lake.apply import apply
+from lakewarden.lake.apply import table_for
 from lakewarden.lake.commit import stage
 from lakewarden.lake.model import Branch, Lake
-from lakewarden.tables.drift import drift
-from lakewarden.tables.plan import plan
 from lakewarden.tables.template import BATCH_COLUMN, FileFormat, Source, Template
-
-
-class TableDrifted(Refused):
-    """A table is not what its template says, so nothing is loaded into it."""
 
 
 class TooManyMisfits(Refused):
@@ -78,7 +70,8 @@ def load(
     `replaces`: a publication holds this batch, so its rows are deleted in the same commit.
     Raises Refused for bad data (nothing but the quarantine is left behind), ScratchFull."""
     run = received.run
-    tables = prepare_tables(lake.catalog(branch), dataset, templates)
+    catalog = lake.catalog(branch)
+    tables = {name: table_for(catalog, templates[name]) for name in dataset.tables}
     with local_trouble(config.scratch):
         intake = take_in(
             run.id,
@@ -107,29 +100,6 @@ def stage_again(loaded: Loaded, branch: Branch, *, lake: Lake, replaces: bool) -
         table = catalog.load_table(name)
         _stage(table, data_files, loaded.received.run, replaces=replaces)
     return replace(loaded, branch=branch)
-
-
-def prepare_tables(
-    catalog: Catalog, dataset: Dataset, templates: Mapping[str, Template]
-) -> Mapping[str, Table]:
-    """The dataset's tables on the branch; a missing one is made, a drifted one is refused."""
-    tables = {}
-    for name in dataset.tables:
-        template = templates[name]
-        try:
-            table = catalog.load_table(name)
-        except NoSuchTableError:
-            apply(catalog, plan(template, None))
-            table = catalog.load_table(name)
-        findings = drift(template, table)
-        if findings:
-            more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
-            raise TableDrifted(
-                f"{name} is not what its template says: {findings[0].describe()}{more}",
-                hint="look at `lakewarden table drift`, then at `lakewarden table plan`",
-            )
-        tables[name] = table
-    return tables
 
 
 @contextmanager

@@ -260,7 +260,8 @@ def list_runs(
         parts = version.key.removeprefix(PREFIX).split("/")
         if len(parts) == 3 and _RECEIPT.fullmatch(parts[2]):
             runs.setdefault((parts[0], parts[1]), []).append(version)
-    newest = sorted(runs.items(), key=lambda item: (item[1][-1].modified, item[0]), reverse=True)
+    # Ids of runs sort by time, and finer than the store's own times do.
+    newest = sorted(runs.items(), key=lambda item: item[0][1], reverse=True)
     return [
         RunSummary(run, name, len(versions), _read(objects, versions[-1]))
         for (name, run), versions in newest[:most]

@@ -21,12 +21,12 @@ import structlog
 
 from lakewarden.aws.objects import Objects, StorageUnavailable
 from lakewarden.batch.audit import audit
-from lakewarden.batch.dbt_project import DbtProject, project_digest
 from lakewarden.batch.delivery.keys import parse_key
 from lakewarden.batch.duck import DuckConfig
 from lakewarden.batch.intake import IntakeConfig
 from lakewarden.batch.load import TooManyMisfits, load, stage_again
 from lakewarden.batch.model import Audited, Counts, Dataset, Loaded, Published, Received, Run
+from lakewarden.batch.models.project import DbtProject, project_digest
 from lakewarden.batch.publish import publish
 from lakewarden.batch.receipts import PREFIX, Result, receipt_of
 from lakewarden.batch.receive import receive

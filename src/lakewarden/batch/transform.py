@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from lakewarden.aws.objects import Objects, StorageUnavailable
-from lakewarden.batch.dbt_project import DbtProject, graph_of, read_manifest
-from lakewarden.batch.dbt_runner import (
+from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
+from lakewarden.batch.load import MemoryLimitTooLow, ScratchFull, local_trouble
+from lakewarden.batch.model import Loaded, TestResult, Transformed
+from lakewarden.batch.models.project import DbtProject, graph_of, read_manifest
+from lakewarden.batch.models.runner import (
     IN_THE_LOG,
     DbtSite,
     brief,
@@ -22,17 +25,12 @@ from lakewarden.batch.dbt_runner import (
     invoke,
     prepare_site,
 )
-from lakewarden.batch.dbt_write import Output, write_back
-from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
-from lakewarden.batch.load import MemoryLimitTooLow, ScratchFull, TableDrifted, local_trouble
-from lakewarden.batch.model import Loaded, TestResult, Transformed
-from lakewarden.batch.selection import Kind, Node, Selection, View, check_marks, select
+from lakewarden.batch.models.selection import Kind, Node, Selection, View, check_marks, select
+from lakewarden.batch.models.write_back import Output, write_back
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.errors import Failed, LakewardenError
-from lakewarden.lake.apply import apply
+from lakewarden.lake.apply import table_for
 from lakewarden.lake.model import Lake, Pin
-from lakewarden.tables.drift import drift
-from lakewarden.tables.plan import plan
 from lakewarden.tables.template import Template
 from lakewarden.tables.types import iceberg_type
 
@@ -40,8 +38,6 @@ if TYPE_CHECKING:
     from dbt.artifacts.schemas.results import NodeResult
     from dbt.contracts.graph.manifest import Manifest
     from duckdb import DuckDBPyConnection
-    from pyiceberg.catalog import Catalog
-    from pyiceberg.table import Table
 
 _log = structlog.get_logger(__name__)
 
@@ -191,7 +187,7 @@ def _write(stage: _Stage, connection: "DuckDBPyConnection", selection: Selection
     branch, run = stage.loaded.branch, stage.loaded.received.run
     catalog = stage.lake.catalog(branch)
     for node, mark in selection.writes:
-        table = _table(catalog, stage.templates[mark.table])
+        table = table_for(catalog, stage.templates[mark.table])
         output = Output(node, mark.table, mark.write, stage.batches)
         write_back(
             connection,
@@ -206,19 +202,6 @@ def _write(stage: _Stage, connection: "DuckDBPyConnection", selection: Selection
         _drop(connection, node)
         _create_view(connection, node.schema, node.relation, _scan(location))
         _log.info("model written", model=node.name, table=mark.table)
-
-
-def _table(catalog: "Catalog", template: Template) -> "Table":
-    """The template's table on the branch: made where it is missing, refused where it drifted."""
-    if not catalog.table_exists(template.identifier):
-        apply(catalog, plan(template, None))
-    table = catalog.load_table(template.identifier)
-    if findings := drift(template, table):
-        raise TableDrifted(
-            f"{template.identifier} is not what its template says: {findings[0].describe()}",
-            hint="Look at `lakewarden table drift`, then at `lakewarden table plan`.",
-        )
-    return table
 
 
 def _drop(connection: "DuckDBPyConnection", node: Node) -> None:

@@ -1,5 +1,312 @@
 """lakewarden demo: the main job on real data, and bad deliveries being refused."""
 
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-def demo() -> None:
-    """Watch it: real flights are published, bad deliveries are refused."""
+import typer
+from rich.markup import escape
+
+from lakewarden.cli.init import write_example
+from lakewarden.cli.options import AsJson
+from lakewarden.cli.output import begin, console, plural, say, show_json, show_table
+from lakewarden.errors import Failed, Refused, WrongUsage
+
+if TYPE_CHECKING:
+    from lakewarden.batch.run import Outcome, StageDone
+    from lakewarden.lake.model import Pin
+    from lakewarden.wiring import Project
+
+_GOOD_DAYS = (date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 3))
+_FOLDER = Path("lakewarden-demo")
+_MARK = ".lakewarden/demo"  # a folder with it is ours to make anew
+
+
+class FolderTaken(WrongUsage):
+    """The demonstration's folder holds something else."""
+
+
+class DemoBroken(Failed):
+    """The demonstration did not do what it tells."""
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """One bad delivery: what is wrong with it, in words, and who makes it so."""
+
+    day: date
+    title: str
+    spoil: Callable[[Path], None]
+    go_on: str
+
+
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--dir", metavar="DIR", help="Where its project is made.")
+    ] = _FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Watch it: real flights are published whole, bad deliveries are refused. Under a minute.
+
+    Example: lakewarden demo
+    """
+    begin(as_json=as_json, quiet=True)
+    began = time.perf_counter()
+    _make_project(folder)
+    with _stack(folder) as project:
+        story = _Story(project, folder, silent=as_json)
+        story.publish_good_days()
+        for trouble in _troubles():
+            story.refuse(trouble)
+        story.mend(_troubles()[2])
+        story.show_marts()
+        result = story.result()
+    if as_json:
+        show_json({**result, "seconds": round(time.perf_counter() - began, 1)})
+    else:
+        _farewell(folder, time.perf_counter() - began)
+
+
+def _troubles() -> Sequence[_Trouble]:
+    from lakewarden.cli import flights_damage as damage
+
+    fourth, fifth = date(2013, 1, 4), date(2013, 1, 5)
+    again = f"lakewarden batch deliver flights {fourth} DIR"
+    look = f"lakewarden quarantine show flights {fourth}"
+    keep = f"lakewarden batch run flights {fifth} --no-publish"
+    return (
+        _Trouble(fourth, "a file that was cut off on its way", damage.cut_off, again),
+        _Trouble(fourth, "a record less than the manifest says", damage.lose_a_record, again),
+        _Trouble(fourth, "three rows that do not fit their columns", damage.misspell, look),
+        _Trouble(fifth, "it loads, and breaks a dbt test", damage.mix_days, keep),
+    )
+
+
+class _Story:
+    """The demonstration, chapter by chapter."""
+
+    def __init__(self, project: "Project", folder: Path, *, silent: bool) -> None:
+        self._project = project
+        self._folder = folder
+        self._silent = silent
+        self._refused: list[Mapping[str, object]] = []
+
+    def publish_good_days(self) -> None:
+        """Reference tables and three days, each delivered, run and published."""
+        from lakewarden.cli.flights_data import write_delivery, write_reference
+
+        self._title("Three real days, and what belongs to them")
+        month = f"{_GOOD_DAYS[0]:%Y-%m}"
+        self._publish("reference", month, write_reference(month, self._delivery(month)))
+        for day in _GOOD_DAYS:
+            folder = self._delivery(str(day))
+            write_delivery(day, folder)
+            self._publish("flights", str(day), folder)
+        if not self._silent:
+            self._show_log()
+
+    def refuse(self, trouble: _Trouble) -> None:
+        """A bad delivery: why it is refused, and that nothing published has changed."""
+        from lakewarden.cli.flights_data import write_delivery
+
+        self._title(f"{trouble.day}: {trouble.title}")
+        folder = self._delivery(str(trouble.day))
+        write_delivery(trouble.day, folder)
+        self._project.write_manifest_of_folder(folder, "flights", str(trouble.day))
+        trouble.spoil(folder)
+        before = self._project.pin()
+        try:
+            self._run("flights", str(trouble.day), folder)
+        except Refused as error:
+            self._refused.append(
+                {"batch": str(trouble.day), "what": trouble.title, "code": error.code}
+            )
+            self._tell("yellow", "refused", error.message)
+        else:
+            raise DemoBroken(f"{trouble.title}: it was published all the same")
+        self._check_unchanged(before)
+        self._tell("green", "to go on", trouble.go_on)
+
+    def mend(self, trouble: _Trouble) -> None:
+        """The quarantine of a refused day, and the day once it was delivered as it should be."""
+        from lakewarden.cli.flights_data import write_delivery
+
+        day = str(trouble.day)
+        self._title(f"{day}: what was quarantined, and the mended delivery")
+        if not self._silent:
+            self._show_quarantine(day)
+        folder = self._delivery(day)
+        write_delivery(trouble.day, folder)
+        self._publish("flights", day, folder)
+
+    def show_marts(self) -> None:
+        """A query over what is published now."""
+        sql = """
+            SELECT carrier_name AS carrier, sum(flights) AS flights,
+                   round(100.0 * sum(departed_late) / sum(flights), 1) AS "late %"
+            FROM marts.daily_delays GROUP BY ALL HAVING sum(flights) >= 50 ORDER BY 3 DESC
+        """
+        if self._silent:
+            return
+        self._title("What readers see: departures 15 minutes late or more, by carrier")
+        with self._project.session(self._project.pin()) as session:
+            rows = session.execute(sql).fetchall()
+        most = max(float(row[2]) for row in rows)
+        show_table(
+            ["carrier", "flights", "late %", ""],
+            [(*row[:2], f"{row[2]:.1f}", _bar(float(row[2]), most)) for row in rows],
+            right=["flights", "late %"],
+        )
+
+    def result(self) -> Mapping[str, object]:
+        """What happened, for programs."""
+        published = self._project.lake.publications()
+        return {
+            "published": [
+                {
+                    "version": one.version,
+                    "dataset": one.contribution.dataset,
+                    "batch": one.contribution.batch,
+                    "counts": dict(one.contribution.counts),
+                }
+                for one in reversed(published)
+            ],
+            "refused": self._refused,
+            "branches": len(self._project.lake.branches()),
+        }
+
+    def _publish(self, dataset: str, batch: str, folder: Path) -> None:
+        outcome = self._run(dataset, batch, folder)
+        if outcome.publication is None or outcome.counts is None:
+            raise DemoBroken(f"{dataset} {batch} was not published")
+        if not self._silent:
+            console.print(
+                f"[green]✓[/] {dataset:<9} {batch:<10}  {outcome.counts.loaded:>5,} rows,"
+                f" {plural(len(outcome.publication.tables), 'table')} in one step:"
+                f" version {outcome.publication.version}"
+            )
+
+    def _run(self, dataset: str, batch: str, folder: Path) -> "Outcome":
+        """Deliver and run, with a line that says where it is."""
+        with console.status(f"{dataset} {batch}: deliver") as status:
+
+            def tell(done: "StageDone") -> None:
+                status.update(f"{dataset} {batch}: {_NEXT[done.stage]}")
+
+            self._project.deliver(dataset, batch, folder)
+            status.update(f"{dataset} {batch}: receive")
+            return self._project.run(dataset, batch, tell=tell)
+
+    def _delivery(self, batch: str) -> Path:
+        """An empty folder for one delivery."""
+        folder = self._folder / "deliveries" / batch
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
+
+    def _show_log(self) -> None:
+        say()
+        show_table(
+            ["version", "dataset", "batch", "rows", "tables"],
+            [
+                (
+                    str(one.version),
+                    one.contribution.dataset,
+                    one.contribution.batch,
+                    one.contribution.counts["loaded"],
+                    len(one.tables),
+                )
+                for one in self._project.lake.publications()
+            ],
+            right=["version", "rows", "tables"],
+        )
+
+    def _check_unchanged(self, before: "Pin") -> None:
+        after = self._project.pin()
+        if after != before:
+            raise DemoBroken("a refused batch has changed what is published")
+        tables = plural(len(after.tables), "published table")
+        self._tell("green", "unchanged", f"{tables}, still version {after.version}")
+
+    def _tell(self, colour: str, word: str, text: str) -> None:
+        if not self._silent:
+            console.print(f"  [{colour}]{word:<10}[/] {escape(text)}", soft_wrap=True)
+
+    def _show_quarantine(self, day: str) -> None:
+        from lakewarden.batch.history import runs_of
+        from lakewarden.batch.model import Run
+        from lakewarden.batch.quarantine import key_of, read
+
+        run = runs_of(self._project.objects, "flights", day)[0]
+        found = read(self._project.objects, key_of(Run(run, "flights", day)))
+        show_table(
+            ["file", "record", "column", "why"],
+            [(one.file, one.line, one.column, one.message) for one in found],
+            right=["record"],
+        )
+
+    def _title(self, text: str) -> None:
+        if not self._silent:
+            say()
+            console.print(f"[bold]{text}[/]")
+
+
+_NEXT = {
+    "receive": "load",
+    "load": "transform and test",
+    "transform": "audit",
+    "audit": "publish",
+    "publish": "done",
+}
+
+
+def _make_project(folder: Path) -> None:
+    """An empty project; one that an earlier demonstration left is made anew."""
+    if folder.exists() and (folder / _MARK).exists():
+        shutil.rmtree(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise FolderTaken(
+            f"{folder} is not empty", hint="run it elsewhere, or choose a folder: --dir DIR"
+        )
+    write_example("flights", folder)
+    (folder / _MARK).parent.mkdir()
+    (folder / _MARK).touch()
+
+
+@contextmanager
+def _stack(folder: Path) -> "Iterator[Project]":
+    """The project with its local stack up; nothing is left running."""
+    from lakewarden.local.stack import StackConfig, down, up
+    from lakewarden.wiring import open_project
+
+    project = open_project(folder)
+    config = StackConfig(project.root, project.env.bucket, project.env.region)
+    with console.status("starting the local stack"):
+        info = up(config)
+    try:
+        say(f"The local stack is up: a real S3 at {info.connection.endpoint}, in {folder}.")
+        yield project
+    finally:
+        down(config)
+
+
+def _bar(value: float, most: float) -> str:
+    return "█" * max(1, round(30 * value / most))
+
+
+def _farewell(folder: Path, seconds: float) -> None:
+    say()
+    say(f"Done in {seconds:.0f} s; nothing is left running. The project stays in {folder}. Next:")
+    for line in (
+        f"cd {folder} && lakewarden local up",
+        "lakewarden lake log",
+        'lakewarden query "SELECT * FROM marts.route_performance LIMIT 10"',
+        "lakewarden quarantine show flights 2013-01-04",
+        "lakewarden init my-lake          (your own; its README.md says how)",
+    ):
+        say(f"  {line}")

@@ -27,10 +27,11 @@ _errors = Console(stderr=True, highlight=False)
 _KINDS = {1: "failed", 2: "usage", 3: "refused", 75: "try again"}
 
 
-def begin(*, as_json: bool) -> None:
+def begin(*, as_json: bool, quiet: bool = False) -> None:
     """Choose the way of speaking, and of logging, for this process."""
     _mode.as_json = as_json
-    _begin_logging()
+    console.quiet = as_json
+    _begin_logging(quiet=quiet)
 
 
 def show_json(value: object) -> None:
@@ -105,8 +106,8 @@ def _plain(value: object) -> object:
     return str(value)
 
 
-def _begin_logging() -> None:
-    """JSON lines where nobody watches; on a terminal only what is worth a look."""
+def _begin_logging(*, quiet: bool) -> None:
+    """JSON lines where nobody watches; on a terminal, or quiet, only what is worth a look."""
     import logging
 
     import structlog
@@ -124,7 +125,7 @@ def _begin_logging() -> None:
             structlog.dev.ConsoleRenderer() if watched else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
-            logging.WARNING if watched else logging.INFO
+            logging.WARNING if watched or quiet else logging.INFO
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,

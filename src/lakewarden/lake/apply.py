@@ -21,7 +21,7 @@ from pyiceberg.table.update import (
 from pyiceberg.table.update.schema import UpdateSchema
 from pyiceberg.transforms import IdentityTransform
 
-from lakewarden.errors import TryAgain
+from lakewarden.errors import Refused, TryAgain
 from lakewarden.tables.changes import (
     AddColumn,
     Change,
@@ -37,11 +37,17 @@ from lakewarden.tables.changes import (
     TablePlan,
     WidenColumn,
 )
+from lakewarden.tables.drift import drift
 from lakewarden.tables.iceberg import NULL_ORDERS
+from lakewarden.tables.plan import plan as plan_of
 from lakewarden.tables.present import field_ids
 from lakewarden.tables.properties import FIELD_IDS, field_ids_record, recorded_field_ids
-from lakewarden.tables.template import Direction
+from lakewarden.tables.template import Direction, Template
 from lakewarden.tables.types import iceberg_type, transform_of
+
+
+class TableDrifted(Refused):
+    """A table is not what its template says, so nothing is written to it."""
 
 
 class PlanOutdated(TryAgain):
@@ -52,6 +58,23 @@ class PlanOutdated(TryAgain):
             f"{identifier} was changed by somebody else since the plan was made",
             hint="Make the plan again and look at it.",
         )
+
+
+def table_for(catalog: Catalog, template: Template) -> Table:
+    """The template's table on a branch, to be written: made where it is missing.
+
+    Raises TableDrifted where it is not what the template says."""
+    name = template.identifier
+    if not catalog.table_exists(name):
+        apply(catalog, plan_of(template, None))
+    table = catalog.load_table(name)
+    if findings := drift(template, table):
+        more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
+        raise TableDrifted(
+            f"{name} is not what its template says: {findings[0].describe()}{more}",
+            hint="look at `lakewarden table drift`, then at `lakewarden table plan`",
+        )
+    return table
 
 
 def apply(catalog: Catalog, plan: TablePlan) -> None:

@@ -41,7 +41,7 @@ from lakewarden.lake.model import (
 from lakewarden.lake.sql_catalog import BranchCatalog
 from lakewarden.lake.sql_engine import lock_schema, make_engine, make_room, reading, writing
 from lakewarden.lake.sql_rows import Namespaces
-from lakewarden.lake.sql_schema import NAME, branches, head, prepare
+from lakewarden.lake.sql_schema import NAME, branches, head, is_prepared, prepare
 
 _BranchRow = tuple[str, str, str, str, int, str]
 
@@ -228,9 +228,12 @@ class SqlLake:
             return
         with self._preparing:
             make_room(self._engine)
-            with writing(self._engine) as connection:
-                lock_schema(connection)
-                prepare(connection)
+            with reading(self._engine) as connection:
+                prepared = is_prepared(connection)
+            if not prepared:
+                with writing(self._engine) as connection:
+                    lock_schema(connection)
+                    prepare(connection)
             self._prepared = True
 
 

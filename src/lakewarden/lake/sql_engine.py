@@ -9,6 +9,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from lakewarden.errors import WrongUsage
 from lakewarden.lake.model import CatalogUnavailable
@@ -96,8 +97,14 @@ def _sqlite(url: URL, lock_timeout: int) -> Engine:
     @event.listens_for(engine, "connect")
     def _on_connect(dbapi: sqlite3.Connection, _record: object) -> None:
         dbapi.isolation_level = None  # BEGIN is ours to say, below
-        if dbapi.execute("PRAGMA journal_mode").fetchone() != ("wal",):
-            dbapi.execute("PRAGMA journal_mode = wal")  # readers do not wait for a writer
+        for attempt in Retrying(
+            retry=retry_if_exception(_is_busy),
+            stop=stop_after_delay(lock_timeout),
+            wait=wait_fixed(0.02),
+            reraise=True,
+        ):
+            with attempt:
+                _use_wal(dbapi)
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
@@ -105,6 +112,20 @@ def _sqlite(url: URL, lock_timeout: int) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def _use_wal(dbapi: sqlite3.Connection) -> None:
+    """Readers do not wait for a writer. It is a property of the file; to set it SQLite needs the
+    file for itself for a moment, and does not wait for that as it does for other locks."""
+    if dbapi.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        dbapi.execute("PRAGMA journal_mode = wal")
+
+
+def _is_busy(error: BaseException) -> bool:
+    return (
+        isinstance(error, sqlite3.OperationalError)
+        and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    )
 
 
 def _postgresql(url: URL, lock_timeout: int) -> Engine:

@@ -139,8 +139,7 @@ def _tables_changed(
     )
     found: dict[int, dict[str, TableChange]] = {}
     for row in rows:
-        if row.version in wanted:
-            found.setdefault(row.version, {})[row.table] = TableChange(row.before, row.after)
+        found.setdefault(row.version, {})[row.table] = TableChange(row.before, row.after)
     return found
 
 

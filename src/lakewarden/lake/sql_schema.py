@@ -99,19 +99,28 @@ class CatalogFormatUnknown(Failed):
     """The catalog's tables were written by another release."""
 
 
-def prepare(connection: Connection) -> None:
-    """Make what is missing of PyIceberg's tables and ours. The caller holds the write lock."""
-    SqlCatalogBaseTable.metadata.create_all(connection)
-    metadata.create_all(connection)
-    _let_views_be_told_apart(connection)
+def is_prepared(connection: Connection) -> bool:
+    """Whether the tables are there, so that a reader needs no right to write. The head's row is
+    made last, so it stands for all of them; raises CatalogFormatUnknown."""
+    if not inspect(connection).has_table(head.name):
+        return False
     found = connection.execute(select(head.c.format)).scalar()
-    if found is None:
-        connection.execute(insert(head).values(id=1, format=FORMAT, version=0))
-    elif found != FORMAT:
+    if found is not None and found != FORMAT:
         raise CatalogFormatUnknown(
             f"the catalog's tables have format {found}; this release reads format {FORMAT}",
             hint="Use the release of lakewarden that wrote it, or a newer one.",
         )
+    return found is not None
+
+
+def prepare(connection: Connection) -> None:
+    """Make what is missing of PyIceberg's tables and ours. The caller holds the write lock."""
+    if is_prepared(connection):
+        return  # another process was faster
+    SqlCatalogBaseTable.metadata.create_all(connection)
+    metadata.create_all(connection)
+    _let_views_be_told_apart(connection)
+    connection.execute(insert(head).values(id=1, format=FORMAT, version=0))
 
 
 def _let_views_be_told_apart(connection: Connection) -> None:

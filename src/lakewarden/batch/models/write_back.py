@@ -14,9 +14,9 @@ from pyiceberg.types import NestedField
 
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.duck import identifier
+from lakewarden.batch.models.selection import Node, Write
 from lakewarden.batch.parquet import upload, write_local
 from lakewarden.batch.parsing.casts import Check, Target, cast, checks
-from lakewarden.batch.selection import Node, Write
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.errors import Failed, WrongUsage
 from lakewarden.lake.commit import stage

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from lakewarden.batch.dbt_runner import DATABASE, DbtSite, invoke
-from lakewarden.batch.selection import Graph, Kind, LakeMark, ModelMarkInvalid, Node, Write
+from lakewarden.batch.models.runner import DATABASE, DbtSite, invoke
+from lakewarden.batch.models.selection import Graph, Kind, LakeMark, ModelMarkInvalid, Node, Write
 from lakewarden.errors import WrongUsage
 
 if TYPE_CHECKING:

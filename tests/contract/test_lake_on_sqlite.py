@@ -1,5 +1,5 @@
-"""What is particular to the SQL catalog: other writers on main, files that are kept, locks, what a
-broken database looks like, and two processes that start at once."""
+"""Beyond the contract, where SQLite is enough to show it: other writers on main, files that are
+kept, what a broken database looks like, and processes that start at once."""
 
 import sqlite3
 import subprocess
@@ -208,6 +208,16 @@ def writes(lake: SqlLake, branch: Branch) -> list[Callable[[], object]]:
         lambda: lake.take_over("1", by="me", at=AT),
         lambda: lake.catalog(branch).drop_table("raw.a"),
     ]
+
+
+def test_readers_do_not_wait_for_a_writer(lake: SqlLake, uri: str, tmp_path: Path) -> None:
+    publish(lake, "1", "raw.a")
+    blocker = sqlite3.connect(tmp_path / "state/catalog.db", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    try:
+        assert SqlLake(uri, "file:///nowhere", {}, lock_timeout=1).pin() == lake.pin()
+    finally:
+        blocker.close()
 
 
 def test_a_writer_waits_for_another_one(uri: str, tmp_path: Path) -> None:
