@@ -648,6 +648,25 @@ def test_a_name_serves_once(lake: Lake) -> None:
     assert [branch.name for branch in lake.branches()] == ["batch/open"]
 
 
+def test_of_two_that_begin_one_name_at_once_one_does(place: Place) -> None:
+    clients = [place.open(), place.open()]
+    publish(clients[0], "first", *(f"raw.t{number}" for number in range(10)))
+    start = Barrier(2)
+
+    def begin(client: Lake, name: str) -> bool:
+        start.wait()
+        try:
+            client.begin(name, "1", at())
+        except BranchNameTaken:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(20):
+            assert sorted(pool.map(begin, clients, [f"batch/{number}"] * 2)) == [False, True]
+    assert len(clients[0].branches()) == 20
+
+
 def test_main_is_no_name_for_a_branch(lake: Lake) -> None:
     from lakewarden.errors import WrongUsage
 

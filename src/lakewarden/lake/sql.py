@@ -21,6 +21,7 @@ from pyiceberg.catalog.noop import NoopCatalog
 from pyiceberg.catalog.sql import IcebergTables
 from pyiceberg.table import StaticTable, Table
 from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from lakewarden.errors import WrongUsage
 from lakewarden.lake import sql_history, sql_rows
@@ -101,31 +102,11 @@ class SqlLake:
     def begin(self, name: str, run: str, at: datetime) -> Branch:
         _check_name(name)
         self._prepare()
-        with writing(self._engine) as connection:
-            # Publishes wait, so the rows copied below and the version belong together.
-            version: int = connection.execute(
-                select(head.c.version).with_for_update(read=True)
-            ).scalar_one()
-            if outcome := sql_history.outcome(connection, run):
-                raise _fenced(run, outcome)
-            if connection.execute(select(branches.c.name).where(branches.c.name == name)).first():
-                raise BranchNameTaken(
-                    f"branch {name} exists or existed", hint="Give the new branch a new name."
-                )
-            sql_rows.copy_main(connection, name)
-            tables = sql_rows.tables(connection, name)
-            spaces = [[*key, value] for key, value in sql_rows.namespaces(connection, name).items()]
-            connection.execute(
-                insert(branches).values(
-                    name=name,
-                    run=run,
-                    state="open",
-                    created_at=sql_history.to_text(at),
-                    base_version=version,
-                    base=json.dumps({"tables": tables, "namespaces": spaces}),
-                )
-            )
-        return Branch(name, run, Pin(MAIN, str(version), tables), at)
+        try:
+            with writing(self._engine) as connection:
+                return _begin(connection, name, run, at)
+        except IntegrityError as error:  # another one began it at the same moment
+            raise _name_taken(name) from error
 
     def catalog(self, branch: Branch) -> Catalog:
         self._prepare()
@@ -258,6 +239,31 @@ def _pin_branch(connection: Connection, name: str) -> Pin:
     return Pin(name, str(rows[0].base_version), sql_rows.by_name(rows))
 
 
+def _begin(connection: Connection, name: str, run: str, at: datetime) -> Branch:
+    # Publishes wait, so the rows copied below and the version belong together.
+    version: int = connection.execute(
+        select(head.c.version).with_for_update(read=True)
+    ).scalar_one()
+    if outcome := sql_history.outcome(connection, run):
+        raise _fenced(run, outcome)
+    if connection.execute(select(branches.c.name).where(branches.c.name == name)).first():
+        raise _name_taken(name)
+    sql_rows.copy_main(connection, name)
+    tables = sql_rows.tables(connection, name)
+    spaces = [[*key, value] for key, value in sql_rows.namespaces(connection, name).items()]
+    connection.execute(
+        insert(branches).values(
+            name=name,
+            run=run,
+            state="open",
+            created_at=sql_history.to_text(at),
+            base_version=version,
+            base=json.dumps({"tables": tables, "namespaces": spaces}),
+        )
+    )
+    return Branch(name, run, Pin(MAIN, str(version), tables), at)
+
+
 def _lock_head(connection: Connection) -> int:
     """One publish or take-over at a time; returns the version that main has now."""
     version: int = connection.execute(select(head.c.version).with_for_update()).scalar_one()
@@ -316,6 +322,12 @@ def _fenced(run: str, outcome: Publication | TakenOver) -> RunFenced:
         case TakenOver():
             what = f"was taken over by {outcome.by} at {outcome.at.isoformat()}"
     return RunFenced(f"run {run} {what}", hint="Start a new run.")
+
+
+def _name_taken(name: str) -> BranchNameTaken:
+    return BranchNameTaken(
+        f"branch {name} exists or existed", hint="Give the new branch a new name."
+    )
 
 
 def _no_branch(name: str) -> BranchUnknown:
