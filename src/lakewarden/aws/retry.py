@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+ENOUGH = 64 << 10  # bytes that count as progress
+
 _MISSING = {"NoSuchKey", "NoSuchVersion", "404", "NotFound"}
 _TRANSIENT = {
     "ConditionalRequestConflict",  # 409: two conditional writes met; the retry learns who won
@@ -60,12 +62,16 @@ class Attempts:
     patience: Patience
     what: str  # the operation and its target, for the message
     _since: float = field(default_factory=time.monotonic)
+    _arrived: int = 0
 
-    def progress(self) -> None:
-        """Bytes arrived: the time starts anew, unless they came so slowly that it has run out."""
-        if time.monotonic() - self._since > self.patience.total:
+    def progress(self, arrived: int) -> None:
+        """So many bytes arrived: the time starts anew with every ENOUGH of them. Raises
+        StorageUnavailable when it has run out: a trickle is a stall."""
+        self._arrived += arrived
+        if self._arrived >= ENOUGH:
+            self._arrived, self._since = 0, time.monotonic()
+        elif time.monotonic() - self._since > self.patience.total:
             raise StorageUnavailable(f"{self.what}: the object store stalled", hint=_HINT_AWAY)
-        self._since = time.monotonic()
 
     def call(self, function: Callable[[], T]) -> T:
         """The function's result; its errors in our words, after the retries that they deserve."""

