@@ -12,6 +12,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +25,9 @@ from lakewarden.batch.duck import DuckConfig, connect, literal
 from lakewarden.batch.model import DeliveredFile
 from lakewarden.batch.parquet import LocalFile, copy, upload, write_local
 from lakewarden.batch.parsing.parse import Defect, Part, diagnose, select
-from lakewarden.batch.parsing.read import Reader, Reading
+from lakewarden.batch.parsing.read import Reader, Reading, check_pages
 from lakewarden.errors import Refused
-from lakewarden.tables.template import Template
+from lakewarden.tables.template import FileFormat, Template
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -247,7 +248,7 @@ class _Work:
         """One bundle: the quick way first, a closer look only where the counts disagree."""
         expected = sum(part.records for part in bundle.parts)
         defects: list[tuple[str, Defect]] = []
-        with self.connection.cursor() as cursor:
+        with _pages_checked(bundle), self.connection.cursor() as cursor:
             rows, files, staged = self._write_bundle(cursor, bundle, bundle.parts)
             if rows != expected:
                 known = [diagnose(cursor, part) for part in bundle.parts]
@@ -284,6 +285,20 @@ class _Work:
 
     def _stem(self, table: str, number: int) -> str:
         return f"{self.run}-{table.rpartition('.')[2]}-{number:05d}"
+
+
+@contextmanager
+def _pages_checked(bundle: _Bundle) -> Iterator[None]:
+    """Where DuckDB stumbles over a Parquet file, say so, and over which."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error:
+        for part in bundle.parts:
+            if part.shape.format is FileFormat.PARQUET:
+                check_pages(part)
+        raise
 
 
 def _unclear(bundle: _Bundle, expected: int, rows: int, defects: int) -> RecordsUnclear:

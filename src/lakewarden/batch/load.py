@@ -7,6 +7,7 @@ import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import duckdb
@@ -17,7 +18,7 @@ from pyiceberg.table import Table
 
 from lakewarden.aws.objects import Objects
 from lakewarden.batch import quarantine
-from lakewarden.batch.intake import Intake, IntakeConfig, take_in
+from lakewarden.batch.intake import Intake, IntakeConfig, RecordsUnclear, take_in
 from lakewarden.batch.model import (
     Counts,
     Dataset,
@@ -28,7 +29,6 @@ from lakewarden.batch.model import (
     Received,
     Run,
 )
-from lakewarden.batch.parsing.parse import Defect
 from lakewarden.batch.parsing.raw import raw_records
 from lakewarden.errors import Failed, Refused, TryAgain
 from lakewarden.lake.apply import table_for
@@ -84,9 +84,12 @@ def load(
             config=config,
         )
         misfits = _misfits(received, intake, objects, templates, dataset, config.scratch)
-        kept = quarantine.write(objects, run, misfits, config.scratch) if intake.defects else None
+        first = next(misfits, None)
+        rest = chain([first], misfits) if first else ()
+        kept = quarantine.write(objects, run, rest, config.scratch)
     counts = _total(intake)
-    _refuse_above_share(dataset, run, intake, counts, kept)
+    if first and kept and counts.quarantined > dataset.max_share * counts.records_in:
+        raise _too_many(dataset, run, counts, first, kept)
     for name, table in tables.items():
         _stage(table, intake.data_files[name], run, replaces=replaces)
     files = [_loaded_file(file, intake, number) for number, file in enumerate(received.files)]
@@ -168,35 +171,34 @@ def _misfits(
         for record in raw_records(
             objects, file, source, defects, max_bytes=dataset.max_bytes, scratch=scratch
         ):
-            found = defects[record.number]
+            found = defects.pop(record.number)
+            where = "" if source.format is FileFormat.PARQUET else f"line {record.physical_line}: "
             yield Misfit(
                 file.name,
                 reading.sha256,
                 record.number,
                 found.column,
                 found.reason,
-                f"line {record.physical_line}: {found.message}",
+                where + found.message,
                 record.raw,
+            )
+        if defects:
+            raise RecordsUnclear(
+                f"{file.name}: {len(defects):,} records that do not fit could not be cut out again",
+                hint="please report this; nothing was published",
             )
 
 
-def _refuse_above_share(
-    dataset: Dataset, run: Run, intake: Intake, counts: Counts, kept: str | None
-) -> None:
-    if kept is None or counts.quarantined <= dataset.max_share * counts.records_in:
-        return
-    file, first = _first_defect(intake)
+def _too_many(
+    dataset: Dataset, run: Run, counts: Counts, first: Misfit, kept: str
+) -> TooManyMisfits:
+    allowed = f"{100 * dataset.max_share:g} %" if dataset.max_share else "none"
     column = f", column {first.column}" if first.column else ""
-    raise TooManyMisfits(
+    return TooManyMisfits(
         f"{counts.quarantined:,} of {counts.records_in:,} records do not fit, and"
-        f" {dataset.name} allows {dataset.max_share:.2%}; the first: {file}, record"
-        f" {first.number}{column}: {first.message}",
+        f" {dataset.name} allows {allowed}; the first: {first.file}, record"
+        f" {first.line}{column}, {first.message}",
         hint=f"lakewarden quarantine show {run.dataset} {run.batch}",
         quarantine=kept,
         counts=counts,
     )
-
-
-def _first_defect(intake: Intake) -> tuple[str, Defect]:
-    file = min(name for name, found in intake.defects.items() if found)
-    return file, intake.defects[file][0]

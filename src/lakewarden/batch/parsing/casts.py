@@ -1,29 +1,75 @@
 """What a value has to be to fit a column: SQL that casts, and SQL that says why it does not fit.
 
 DuckDB's own casts are lenient where a lakehouse must not be: '1.5' becomes the integer 2, '1.239'
-the decimal 1.24, a timestamp the date it falls on. Here a value that would be changed is a misfit.
-All of it is one pass over text, so it costs what DuckDB's typed CSV reader costs.
+the decimal 1.24, '1e400' infinity, 'epoch' a date, and an offset is dropped from a timestamp. Here
+a value that would be changed or guessed is a misfit. What a text may look like, with spaces around
+it or without (also in JSON, where a number or a boolean is taken for its text):
+
+boolean      true false t f yes no y n 1 0, in any case
+int, long    digits, `-` before them; `.0` after them (as programs write that know floats only)
+float,       digits with `.` and an exponent; nan, inf, infinity; no number that is too large
+double       (a float's digits are rounded to what it can hold, as everywhere)
+decimal      the same without nan and inf; not one digit may get lost
+date         2013-01-31, or `date_format`; the years 0001 to 9999
+time         23:59, 23:59:59, 23:59:59.999999; no leap second, no 24:00
+timestamp    a date, or a date, `T` or a space, and a time; or `timestamp_format`. An offset is a
+             misfit: the column could not keep it, and to shift by it would be a guess
+timestamptz  the same, and Z, UTC, +09, +0900 or +09:00 after it; without any of these it is UTC
+uuid         550e8400-e29b-41d4-a716-446655440000, in any case
+binary       hex, two digits a byte
+string       every text, as it is
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.types import (
     BinaryType,
+    BooleanType,
     DateType,
     DecimalType,
+    DoubleType,
+    FloatType,
     IcebergType,
     IntegerType,
     LongType,
     StringType,
     TimestampType,
     TimestamptzType,
+    TimeType,
+    UUIDType,
 )
 
 from lakewarden.batch.duck import literal
 from lakewarden.batch.sql_types import duckdb_type
 
 TEXT = "VARCHAR"
+
+_DATE = r"\d{4}-\d{2}-\d{2}"
+_TIME = r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?"
+_ZONE = r"(Z| ?UTC|[+-](0\d|1[0-5])(:?[0-5]\d)?)"
+_NUMBER = r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?"
+_FORMS: dict[type[IcebergType], str] = {
+    BooleanType: r"(?i)true|false|t|f|yes|no|y|n|1|0",
+    IntegerType: r"-?\d+(\.\d*)?",
+    LongType: r"-?\d+(\.\d*)?",
+    FloatType: rf"{_NUMBER}|(?i:nan|-?inf(inity)?)",
+    DoubleType: rf"{_NUMBER}|(?i:nan|-?inf(inity)?)",
+    DecimalType: _NUMBER,
+    DateType: _DATE,
+    TimeType: _TIME,
+    TimestampType: rf"{_DATE}([ T]{_TIME})?",
+    TimestamptzType: rf"{_DATE}([ T]{_TIME}{_ZONE}?)?",
+    UUIDType: r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}",
+    BinaryType: r"([0-9A-Fa-f]{2})*",
+}
+
+# What Python, Java and most engines can hold.
+_FIRST, _LAST = "0001-01-01", "9999-12-31"
+_TIMESTAMPS = (TimestampType, TimestamptzType)
+# DuckDB passes over spaces around numbers and dates itself.
+_TRIMMED = (BooleanType, TimeType, *_TIMESTAMPS, UUIDType, BinaryType)
 
 
 @dataclass(frozen=True)
@@ -36,6 +82,13 @@ class Target:
     source_type: str = TEXT
     date_format: str | None = None
     timestamp_format: str | None = None
+
+    @property
+    def strptime(self) -> str | None:
+        """The format that a text has to have, where the template gives one."""
+        if isinstance(self.kind, DateType):
+            return self.date_format
+        return self.timestamp_format if isinstance(self.kind, _TIMESTAMPS) else None
 
 
 @dataclass(frozen=True)
@@ -55,21 +108,22 @@ def cast(target: Target, raw: str) -> str:
         return raw
     if target.source_type == TEXT:
         return _cast_text(target, raw, kind)
+    if target.source_type == "BLOB" and isinstance(target.kind, StringType):
+        return f"TRY(decode({raw}))"
     return f"TRY_CAST({raw} AS {kind})"
 
 
 def checks(target: Target, raw: str, value: str) -> Iterator[Check]:
     """Everything that may be wrong with one field; `value` is the SQL column of its cast."""
     kind = duckdb_type(target.kind)
-    if target.source_type != kind:
-        yield Check(
-            f"{raw} IS NOT NULL AND {value} IS NULL",
-            target.name,
-            "type",
-            f"not a valid {target.kind}{_format_note(target)}",
-        )
-    for condition in _changed(target, raw, value, kind):
-        yield Check(condition, target.name, "precision", f"does not fit {target.kind} exactly")
+    if target.source_type == TEXT != kind:
+        yield from _text_checks(target, raw, value)
+    elif target.source_type != kind:
+        yield from _typed_checks(target, raw, value)
+    if isinstance(target.kind, DateType | TimestampType | TimestamptzType):
+        last = _LAST if isinstance(target.kind, DateType) else f"{_LAST} 23:59:59.999999"
+        outside = f"{value} NOT BETWEEN CAST('{_FIRST}' AS {kind}) AND CAST('{last}' AS {kind})"
+        yield Check(outside, target.name, "range", "outside of the years 0001 to 9999")
     if target.required:
         yield Check(f"{value} IS NULL", target.name, "required", "required, and empty")
 
@@ -82,36 +136,108 @@ def nul_checks(targets: Sequence[Target], raws: Sequence[str]) -> Iterator[Check
 
 
 def _cast_text(target: Target, raw: str, kind: str) -> str:
-    if isinstance(target.kind, DateType) and target.date_format:
-        return f"CAST(try_strptime({raw}, {literal(target.date_format)}) AS DATE)"
-    if isinstance(target.kind, TimestampType | TimestamptzType) and target.timestamp_format:
-        return f"CAST(try_strptime({raw}, {literal(target.timestamp_format)}) AS {kind})"
+    if target.strptime:
+        return f"CAST({_parsed(target, raw)} AS {kind})"
+    text = f"trim({raw}, ' ')" if isinstance(target.kind, _TRIMMED) else raw
     if isinstance(target.kind, BinaryType):
-        return f"TRY(unhex({raw}))"
-    return f"TRY_CAST({raw} AS {kind})"
+        return f"TRY(unhex({text}))"
+    return f"TRY_CAST({text} AS {kind})"
 
 
-def _changed(target: Target, raw: str, value: str, kind: str) -> Iterator[str]:
-    """Conditions under which the cast would succeed and change the value."""
-    if target.source_type == kind or isinstance(target.kind, StringType):
+def _parsed(target: Target, raw: str) -> str:
+    return f"try_strptime({raw}, {literal(target.strptime or '')})"
+
+
+def _text_checks(target: Target, raw: str, value: str) -> Iterator[Check]:
+    name, kind = target.name, target.kind
+    # Most texts are as DuckDB would write the value, which is quicker to see than a form.
+    odd = f"CASE WHEN CAST({value} AS VARCHAR) = {raw} THEN false ELSE {{}} END"
+    if zoned := _zoned(target, raw):
+        yield Check(odd.format(zoned), name, "zone", f"has a zone, which a {kind} cannot keep")
+    wrong, note = f"{value} IS NULL", ""
+    if form := _form(target):
+        wrong += f" OR NOT regexp_full_match({raw}, {literal(f' *({form}) *')})"
+    if target.strptime:
+        note = f" in the form {target.strptime}"
+    yield Check(
+        odd.format(f"{raw} IS NOT NULL AND ({wrong})"), name, "type", f"not a valid {kind}{note}"
+    )
+    if lost := _lost(target, raw, value):
+        yield Check(odd.format(lost), name, "precision", f"does not fit {kind} exactly")
+    if isinstance(kind, FloatType | DoubleType):
+        too_large = f"isinf({value}) AND NOT contains(lower({raw}), 'inf')"
+        yield Check(too_large, name, "range", f"too large for a {kind}")
+
+
+def _typed_checks(target: Target, raw: str, value: str) -> Iterator[Check]:
+    """For values that come typed, in Parquet."""
+    name, kind = target.name, target.kind
+    yield Check(f"{raw} IS NOT NULL AND {value} IS NULL", name, "type", f"not a valid {kind}")
+    if isinstance(kind, StringType):
         return
-    if target.source_type != TEXT:
-        yield f"TRY_CAST({value} AS {target.source_type}) IS DISTINCT FROM {raw}"
-    elif isinstance(target.kind, IntegerType | LongType):
-        number = f"TRY_CAST({raw} AS DOUBLE)"
-        yield f"contains({raw}, '.') AND {number} <> trunc({number})"
-    elif isinstance(target.kind, DecimalType):
-        digits = f"length(rtrim({raw}, '0 ')) - strpos({raw}, '.')"
-        yield f"contains({raw}, '.') AND {digits} > {target.kind.scale}"
-        yield (
-            f"(contains({raw}, 'e') OR contains({raw}, 'E'))"
-            f" AND CAST({value} AS DOUBLE) IS DISTINCT FROM TRY_CAST({raw} AS DOUBLE)"
-        )
-    elif isinstance(target.kind, DateType) and not target.date_format:
-        yield f"length({raw}) > {len('2013-01-01')}"
+    if isinstance(kind, TimestampType | DateType) and "WITH TIME ZONE" in target.source_type:
+        yield Check(f"{raw} IS NOT NULL", name, "zone", f"has a zone, which a {kind} cannot keep")
+    changed = f"TRY_CAST({value} AS {target.source_type}) IS DISTINCT FROM {raw}"
+    yield Check(changed, name, "precision", f"does not fit {kind} exactly")
 
 
-def _format_note(target: Target) -> str:
-    wanted = target.date_format if isinstance(target.kind, DateType) else target.timestamp_format
-    dated = isinstance(target.kind, DateType | TimestampType | TimestamptzType)
-    return f" in the form {wanted}" if dated and wanted and target.source_type == TEXT else ""
+def _zoned(target: Target, raw: str) -> str | None:
+    """SQL: the text says in which zone it is, and the column cannot."""
+    if not isinstance(target.kind, DateType | TimestampType):
+        return None
+    if target.strptime:
+        return "true" if re.search(r"%[zZ]", target.strptime.replace("%%", "")) else None
+    form = rf" *{_DATE}[ T]{_TIME}{_ZONE} *"
+    return f"regexp_full_match({raw}, {literal(form)})"
+
+
+def _lost(target: Target, raw: str, value: str) -> str | None:
+    """SQL: the cast succeeds, and changes the value."""
+    match target.kind:
+        case DateType() if target.strptime:
+            return f"{_parsed(target, raw)} <> {value}"
+        case IntegerType() | LongType():
+            return f"regexp_matches({raw}, '\\.\\d*[1-9]')"
+        case DecimalType(scale=scale):
+            return f"{_needed_scale(raw)} > {scale}"
+        case TimeType() | TimestampType() | TimestamptzType() if not target.strptime:
+            return f"regexp_matches({raw}, '\\.\\d{{6}}\\d*[1-9]')"
+    return None
+
+
+def _needed_scale(raw: str) -> str:
+    """SQL for the digits after the point that a decimal text needs: those it has, less its
+    exponent and the zeros at the end."""
+    digits = f"regexp_replace(regexp_extract({raw}, '[\\d.]+'), '\\.', '')"
+    written = f"length(regexp_extract({raw}, '\\.(\\d*)', 1))"
+    exponent = f"coalesce(TRY_CAST(regexp_extract({raw}, '[eE]([+-]?\\d+)', 1) AS INTEGER), 0)"
+    zeros = f"length({digits}) - length(rtrim({digits}, '0'))"
+    return f"CASE WHEN rtrim({digits}, '0') = '' THEN 0 ELSE {written} - {exponent} - ({zeros}) END"
+
+
+def _form(target: Target) -> str | None:
+    """The regular expression of what a text may look like; None where anything goes that parses."""
+    if target.strptime:
+        return _widths(target.strptime)
+    return _FORMS[type(target.kind)]
+
+
+_WIDTHS = {"Y": r"\d{4}", "j": r"\d{3}", "f": r"\d{1,6}", "g": r"\d{3}"}
+
+
+def _widths(strptime: str) -> str | None:
+    """Where directives follow each other without a sign between them, each has its full width:
+    '2013111' is no %Y%m%d, for nobody could tell its month from its day."""
+    if not re.search(r"%[a-zA-Z]%[a-zA-Z]", strptime):
+        return None
+    pieces = re.split(r"%(.)", strptime)  # text, directive, text, directive, …, text
+    return "".join(
+        re.escape(piece) if number % 2 == 0 else _width(piece)
+        for number, piece in enumerate(pieces)
+    )
+
+
+def _width(directive: str) -> str:
+    if directive in "ymdHIMS":
+        return r"\d{2}"
+    return "%" if directive == "%" else _WIDTHS.get(directive, ".+")

@@ -130,9 +130,8 @@ def _raw_csv(part: Part) -> str:
         f"f{shape.position[target.name]} AS c{number}"
         for number, target in enumerate(shape.targets)
     )
-    return (
-        f"SELECT {fields}, row_number() OVER () AS k FROM {_read_csv(part, 'ignore_errors = true')}"
-    )
+    rows = _read_csv(part, _on_error(part))
+    return f"SELECT {fields}, row_number() OVER () AS k FROM {rows}"
 
 
 def _raw_json(part: Part) -> str:
@@ -140,7 +139,7 @@ def _raw_json(part: Part) -> str:
         f"json_extract_string(j, '$.{target.name}') AS c{number}"
         for number, target in enumerate(part.shape.targets)
     )
-    lines = _read_lines(part, "ignore_errors = true")
+    lines = _read_lines(part, _on_error(part))
     whole = "CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT' THEN line END"
     return (
         f"SELECT {fields}, j, k FROM (SELECT {whole} AS j, row_number() OVER () AS k FROM {lines})"
@@ -157,6 +156,26 @@ def _raw_parquet(part: Part) -> str:
         f"SELECT {fields}, file_row_number + 1 AS k"
         f" FROM read_parquet({path}, file_row_number = true, hive_partitioning = false)"
     )
+
+
+def _on_error(part: Part) -> str:
+    """How broken records are passed over. After a misplaced quote `ignore_errors` silently leaves
+    out good records that follow; where rejects are stored it does not (DuckDB 1.5.5). The quick
+    way may lose them: the counts tell."""
+    return f"{_storing_rejects(part)}, rejects_limit = 1" if part.gaps else "ignore_errors = true"
+
+
+def _storing_rejects(part: Part) -> str:
+    errors, scans = _reject_tables(part)
+    return (
+        f"store_rejects = true, rejects_table = {literal(errors)}, rejects_scan = {literal(scans)}"
+    )
+
+
+def _reject_tables(part: Part) -> tuple[str, str]:
+    """Tables of the session's own, for one part."""
+    stem = re.sub(r"\W", "_", part.path.stem)
+    return f"rejects_errors_{stem}", f"rejects_scans_{stem}"
 
 
 def _read_csv(part: Part, on_error: str) -> str:
@@ -213,6 +232,8 @@ def _json_checks(targets: Sequence[Target]) -> Iterator[Check]:
     known = ", ".join(literal(target.name) for target in targets)
     unknown = f"len(list_filter(json_keys(j), key -> key NOT IN ({known}))) > 0"
     yield Check(unknown, None, "unexpected-field", "a field that the template does not name")
+    twice = "len(json_keys(j)) <> len(list_distinct(json_keys(j)))"
+    yield Check(twice, None, "repeated-field", "a field twice")
 
 
 def _number(part: Part) -> str:
@@ -246,12 +267,8 @@ def _broken_records(connection: "DuckDBPyConnection", part: Part) -> dict[int, t
     """Record number (from 1, within the part) → reason and message, of what the parser drops."""
     if part.shape.format is FileFormat.PARQUET:
         return {}
-    errors, scans = (f"rejects_{kind}_{part.path.stem}" for kind in ("errors", "scans"))
-    errors, scans = (re.sub(r"\W", "_", name) for name in (errors, scans))
-    keep = (
-        f"store_rejects = true, rejects_limit = 0, rejects_table = {literal(errors)},"
-        f" rejects_scan = {literal(scans)}"
-    )
+    errors, scans = _reject_tables(part)
+    keep = f"{_storing_rejects(part)}, rejects_limit = 0"
     read = _read_csv if part.shape.format is FileFormat.CSV else _read_lines
     # The window makes DuckDB read in order, so that every record's number is right; the rejects
     # are there when the answer was fetched.
@@ -269,9 +286,11 @@ def _explain(kind: str, message: str, part: Part) -> tuple[str, str]:
     """Our own words: DuckDB's may quote the data."""
     reason = _STRUCTURAL.get(kind, "record")
     if reason == "columns":
+        expected = len(part.shape.columns)
         found = re.search(r"Found: (\d+)", message)
-        count = f", found {found[1]}" if found else ""
-        return reason, f"expected {len(part.shape.columns)} columns{count}"
+        # DuckDB counts no further than the first column too many.
+        count = "more" if kind == "TOO MANY COLUMNS" or not found else found[1]
+        return reason, f"expected {expected} columns, found {count}"
     if reason == "quote":
         return reason, "text follows a closing quote, or a quote is not closed"
     if reason == "too-long":

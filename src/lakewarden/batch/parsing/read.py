@@ -8,6 +8,7 @@ import hashlib
 import io
 import itertools
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,7 +41,7 @@ class RecordCountMismatch(Refused):
 
 
 class HeaderMissing(Refused):
-    """A file that should begin with a header holds nothing."""
+    """A file that should begin with a header does not."""
 
 
 class ColumnsDiffer(Refused):
@@ -77,27 +78,34 @@ class Reader:
 
         Refuses (with the file's name) what cannot be told apart into records, has other columns,
         or is not what its manifest promises."""
-        try:
-            reading = self._read(file, template, stem, emit)
-            _keeps_promises(file, reading)
-        except Refused as error:
-            raise type(error)(f"{file.name}: {error.message}", hint=error.hint) from error
-        return reading
-
-    def _read(
-        self, file: DeliveredFile, template: Template, stem: str, emit: Callable[[Part], None]
-    ) -> Reading:
-        source = template.source or Source(FileFormat.CSV)
         tally = Tally(md5=hashlib.md5(usedforsecurity=False) if file.md5 else None)
         stored = tallied(self.objects.stream(file.version), tally)
-        if source.format is FileFormat.PARQUET:
-            records, blank = self._read_parquet(file, stored, template, stem, emit), 0
-        else:
-            text = decoded(unpacked(stored, max_bytes=self.max_bytes), source.csv_options.encoding)
-            records, blank = self._read_text(file, text, template, source, stem, emit)
-        if file.md5 and tally.md5 and tally.md5.hexdigest() != file.md5:
-            raise _checksum("MD5", file.md5, tally.md5.hexdigest())
+        try:
+            records, blank = self._read(file, stored, tally, template, stem, emit)
+            _check_count(file, records)
+        except Refused as error:
+            # Bytes that are not those that were sent explain whatever else is wrong with them.
+            deque(stored, maxlen=0)
+            found = _other_bytes(file, tally) or error
+            raise type(found)(f"{file.name}: {found.message}", hint=found.hint) from error
+        if other := _other_bytes(file, tally):
+            raise type(other)(f"{file.name}: {other.message}", hint=other.hint)
         return Reading(tally.sha256.hexdigest(), tally.bytes, records, blank)
+
+    def _read(
+        self,
+        file: DeliveredFile,
+        stored: Iterator[bytes],
+        tally: Tally,
+        template: Template,
+        stem: str,
+        emit: Callable[[Part], None],
+    ) -> tuple[int, int]:
+        source = template.source or Source(FileFormat.CSV)
+        if source.format is FileFormat.PARQUET:
+            return self._read_parquet(file, stored, tally, template, stem, emit), 0
+        text = decoded(unpacked(stored, max_bytes=self.max_bytes), source.csv_options.encoding)
+        return self._read_text(file, text, template, source, stem, emit)
 
     def _read_text(
         self,
@@ -109,7 +117,7 @@ class Reader:
         emit: Callable[[Part], None],
     ) -> tuple[int, int]:
         options = source.csv_options
-        scanner = RecordScanner(record_form(source))
+        scanner = RecordScanner(record_form(source), skipped=options.skip_rows)
         text = skip_lines(text, options.skip_rows)
         columns: Sequence[str] = [column.name for column in template.columns]
         rest = b""
@@ -147,6 +155,7 @@ class Reader:
         self,
         file: DeliveredFile,
         stored: Iterator[bytes],
+        tally: Tally,
         template: Template,
         stem: str,
         emit: Callable[[Part], None],
@@ -154,8 +163,10 @@ class Reader:
         path = self.folder / f"{stem}.parquet"
         with path.open("wb") as output:
             output.writelines(stored)
+        if other := _other_bytes(file, tally):  # before anybody stumbles over them
+            raise other
         records, names = _parquet_footer(path)
-        _check_columns(names, template)
+        _check_columns(names, template, "")
         shape = Shape(FileFormat.PARQUET, names, _typed_targets(template, path), CsvOptions())
         if records:
             emit(Part(path, file.name, 1, records, shape))
@@ -225,13 +236,23 @@ def _header(
     """The file's column names, checked, and the bytes that were read beyond its header."""
     record, rest = _first_record(text, scanner)
     if not record:
-        raise HeaderMissing(
-            "no header, the file holds no record",
-            hint="deliver at least the header, or set csv_options.header to false",
-        )
+        raise HeaderMissing("no header: the file holds no record", hint=_HINT_HEADER)
     names = _split(record.decode(), options)
-    _check_columns(names, template)
+    where = f"line {options.skip_rows + scanner.blank_lines + 1}: "
+    expected = {column.name for column in template.columns}
+    known = sum(name in expected for name in names)
+    # What is no header is data, which no message may tell.
+    if 2 * known < len(names) or not known:
+        raise HeaderMissing(
+            f"{where}no header: {known} of its {len(names)} fields are names of columns of"
+            f" {template.identifier}",
+            hint=_HINT_HEADER,
+        )
+    _check_columns(names, template, where)
     return names, rest
+
+
+_HINT_HEADER = "deliver the names of the columns first, or set csv_options.header to false"
 
 
 def _first_record(text: Iterator[bytes], scanner: RecordScanner) -> tuple[bytes, bytes]:
@@ -259,10 +280,13 @@ def _split(record: str, options: CsvOptions) -> Sequence[str]:
         quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
         escapechar=options.escape if options.escape != quote else None,
     )
-    return [name.strip() for name in next(reader, [])]
+    try:
+        return [name.strip() for name in next(reader, [])]
+    except csv.Error:  # a field longer than any name
+        return []
 
 
-def _check_columns(found: Sequence[str], template: Template) -> None:
+def _check_columns(found: Sequence[str], template: Template, where: str) -> None:
     """Any order is fine; another set of names is not."""
     expected = [column.name for column in template.columns]
     missing = [name for name in expected if name not in found]
@@ -276,7 +300,7 @@ def _check_columns(found: Sequence[str], template: Template) -> None:
         if names
     ]
     raise ColumnsDiffer(
-        f"line 1: the columns are not those of {template.identifier}: {'; '.join(told)}",
+        f"{where}the columns are not those of {template.identifier}: {'; '.join(told)}",
         hint="deliver the columns of the template, or change the template first"
         " (`lakewarden table plan`)",
     )
@@ -288,16 +312,18 @@ def _parquet_footer(path: Path) -> tuple[int, Sequence[str]]:
         footer = pq.read_metadata(path)
         names = footer.schema.to_arrow_schema().names
     except (pa.ArrowInvalid, OSError) as error:
-        raise NotParquet(
-            "not a Parquet file, or a damaged one", hint="deliver it again, as Parquet"
-        ) from error
+        raise _not_parquet() from error
     return footer.num_rows, names
 
 
 def _typed_targets(template: Template, path: Path) -> Sequence[Target]:
     """The columns to fill, with the types that the Parquet file gives them (in DuckDB's words)."""
     with duckdb.connect() as connection:
-        rows = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)]).fetchall()
+        try:
+            connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)])
+        except duckdb.Error as error:
+            raise _not_parquet() from error
+        rows = connection.fetchall()
     kinds = {str(name): str(kind) for name, kind, *_ in rows}
     return [
         replace(target, source_type=kinds[target.name])
@@ -305,12 +331,39 @@ def _typed_targets(template: Template, path: Path) -> Sequence[Target]:
     ]
 
 
-def _keeps_promises(file: DeliveredFile, reading: Reading) -> None:
-    if file.sha256 and reading.sha256 != file.sha256:
-        raise _checksum("SHA-256", file.sha256, reading.sha256)
-    if file.records is not None and reading.records != file.records:
+def check_pages(part: Part) -> None:
+    """Read every value of a Parquet file; raises NotParquet where one cannot be read."""
+    with duckdb.connect() as connection:  # of its own: damage may break the session
+        try:
+            connection.execute(
+                "SELECT bit_xor(hash(t)) FROM read_parquet(?) AS t", [str(part.path)]
+            )
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            raise _not_parquet(f"{part.file}: ") from error
+
+
+def _not_parquet(where: str = "") -> NotParquet:
+    return NotParquet(
+        f"{where}not a Parquet file, or a damaged one", hint="deliver it again, as Parquet"
+    )
+
+
+def _other_bytes(file: DeliveredFile, tally: Tally) -> ChecksumMismatch | None:
+    """The error, where the bytes are not those of the manifest."""
+    sha256 = tally.sha256.hexdigest()
+    if file.sha256 and sha256 != file.sha256:
+        return _checksum("SHA-256", file.sha256, sha256)
+    if file.md5 and tally.md5 and tally.md5.hexdigest() != file.md5:
+        return _checksum("MD5", file.md5, tally.md5.hexdigest())
+    return None
+
+
+def _check_count(file: DeliveredFile, records: int) -> None:
+    if file.records is not None and records != file.records:
         raise RecordCountMismatch(
-            f"the manifest promises {file.records:,} records, the file holds {reading.records:,}",
+            f"the manifest promises {file.records:,} records, the file holds {records:,}",
             hint="deliver the file whole, or with the manifest that belongs to it",
         )
 

@@ -51,11 +51,14 @@ class Record(NamedTuple):
 
 
 class RecordScanner:
-    """A fold over chunks: `feed` returns the whole records so far, without blank lines."""
+    """A fold over chunks: `feed` returns the whole records so far, without blank lines.
 
-    def __init__(self, form: RecordForm, *, keep_blank: bool = False) -> None:
+    `skipped`: physical lines that were left out before the first byte, for messages."""
+
+    def __init__(self, form: RecordForm, *, keep_blank: bool = False, skipped: int = 0) -> None:
         self._form = form
         self._keep_blank = keep_blank
+        self._skipped = skipped
         self._held = b""  # a CR at a chunk's end, whose LF may come with the next
         self._pending: list[bytes] = []  # the record that has begun and not ended
         self._pending_bytes = 0
@@ -86,7 +89,7 @@ class RecordScanner:
         self._held = b""
         if self._in_quote:
             raise OpenQuote(
-                f"record {self.records + 1} opens a quote that is never closed",
+                f"{self._pending_place()} opens a quote that is never closed",
                 hint="deliver the file whole, or set csv_options.quote to what the file uses"
                 " ('' for none)",
             )
@@ -124,7 +127,8 @@ class RecordScanner:
         line_feeds = data.count(b"\n")
         returns = data.count(b"\r")
         pairs = data.count(b"\r\n") if returns and line_feeds else 0
-        self._agree(pairs, line_feeds - pairs, returns - pairs)
+        if not self._agree(pairs, line_feeds - pairs, returns - pairs):
+            raise self._mixed(data, _marks(data))
         ends = line_feeds + returns - pairs
         if not ends:
             return self._hold(data)
@@ -146,14 +150,15 @@ class RecordScanner:
         parity = int(self._in_quote)
         self._in_quote = bool((parity + len(quotes)) & 1)
         codes = np.frombuffer(data, dtype=np.uint8)
-        marks = np.flatnonzero((codes == _LF) | (codes == _CR))
+        marks = _marks(data)
         outside = ((np.searchsorted(quotes, marks) + parity) & 1) == 0
         kept = marks[outside]
         is_lf = codes[kept] == _LF
         paired = is_lf & (kept > 0) & (codes[np.maximum(kept - 1, 0)] == _CR)
         pairs = int(paired.sum())
         line_feeds = int(is_lf.sum())
-        self._agree(pairs, line_feeds - pairs, len(kept) - line_feeds - pairs)
+        if not self._agree(pairs, line_feeds - pairs, len(kept) - line_feeds - pairs):
+            raise self._mixed(data, kept)
         ends = kept[is_lf] + 1 if self._line_end != b"\r" else kept + 1
         return ends, self._count_inner(codes, marks[~outside])
 
@@ -184,19 +189,40 @@ class RecordScanner:
             at += 2
         return bytes(out)
 
-    def _agree(self, pairs: int, line_feeds: int, returns: int) -> None:
-        """All records of a file end alike, or nobody can tell them apart."""
+    def _agree(self, pairs: int, line_feeds: int, returns: int) -> bool:
+        """Whether all records end alike so far; otherwise nobody can tell them apart."""
         seen = [
             end for end, count in ((b"\r\n", pairs), (b"\n", line_feeds), (b"\r", returns)) if count
         ]
-        if self._line_end is None and seen:
+        if self._line_end is None and len(seen) == 1:
             self._line_end = seen[0]
-        if any(end != self._line_end for end in seen):
-            raise MixedLineEnds(
-                f"line ends are mixed: {_END_NAMES[self._line_end or b'']} up to record"
-                f" {self.records}, then others too",
-                hint="deliver the file with one kind of line end",
-            )
+        return all(end == self._line_end for end in seen)
+
+    def _mixed(self, data: bytes, outside: _Positions) -> MixedLineEnds:
+        """Where the first line end stands that is not like those before it."""
+        record, start = self.records + 1, 0
+        for at in outside.tolist():
+            if at < start:  # the LF of a CRLF
+                continue
+            end = b"\r\n" if data.startswith(b"\r\n", at) else data[at : at + 1]
+            if self._line_end is None:
+                self._line_end = end
+            if end != self._line_end:
+                break
+            record += at > start or (start == 0 and bool(self._pending))
+            start = at + len(end)
+        line = self._skipped + self.physical_lines + _line_ends_in(data[:at]) + 1
+        return MixedLineEnds(
+            f"line ends are mixed: {_END_NAMES[end]} at record {record} (line {line}),"
+            f" {_END_NAMES[self._line_end or b'']} before",
+            hint="deliver the file with one kind of line end",
+        )
+
+    def _pending_place(self) -> str:
+        """The record that has begun, and the physical line that it begins on."""
+        inside = sum(_line_ends_in(piece) for piece in self._pending)
+        line = self._skipped + self.physical_lines - inside + 1
+        return f"record {self.records + 1} (line {line})"
 
     def _emit(self, data: bytes, ends: _Positions) -> bytes:
         """Release up to the last end, leaving out blank lines."""
@@ -225,7 +251,7 @@ class RecordScanner:
             self._pending_bytes += len(rest)
         if self._pending_bytes > MAX_RECORD_BYTES:
             raise OpenQuote(
-                f"record {self.records + 1} has no end within {MAX_RECORD_BYTES >> 20} MiB",
+                f"{self._pending_place()} has no end within {MAX_RECORD_BYTES >> 20} MiB",
                 hint="look for an open quote there, or set csv_options.quote to what the file uses",
             )
         return b""
@@ -235,7 +261,15 @@ _END_NAMES = {b"\r\n": "CRLF", b"\n": "LF", b"\r": "CR", b"": "none"}
 
 
 def _positions(data: bytes, byte: bytes) -> _Positions:
-    return np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == byte[0])
+    """Where a byte stands; nowhere, if there is none to look for."""
+    codes = np.frombuffer(data, dtype=np.uint8)
+    return np.flatnonzero(codes == byte[0]) if byte else np.zeros(0, dtype=np.int64)
+
+
+def _marks(data: bytes) -> _Positions:
+    """Where CR and LF stand."""
+    codes = np.frombuffer(data, dtype=np.uint8)
+    return np.flatnonzero((codes == _LF) | (codes == _CR))
 
 
 def _line_ends(data: bytes, end: bytes) -> _Positions:
@@ -304,4 +338,9 @@ def _wholes(scanner: RecordScanner, chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _lines(data: bytes) -> int:
+    """Physical lines, the last one with its end or without."""
     return len(data.splitlines())
+
+
+def _line_ends_in(data: bytes) -> int:
+    return _lines(data + b".") - 1

@@ -90,7 +90,7 @@ def decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     for data, final in _with_end(chunks):
         try:
             text = decoder.decode(data, final)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise _wrong_encoding(encoding, error, lines, passed) from None
         out = data if same else text.encode()
         if first and (out or final):
@@ -110,12 +110,13 @@ def _with_end(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     yield b"", True
 
 
-def _wrong_encoding(
-    encoding: str, error: UnicodeDecodeError, lines: int, passed: int
-) -> WrongEncoding:
-    line = lines + 1 + bytes(error.object[: error.start]).count(b"\n")
+def _wrong_encoding(encoding: str, error: UnicodeError, lines: int, passed: int) -> WrongEncoding:
+    line, near, why = lines + 1, passed, str(error)  # UTF-16 without its mark says no more
+    if isinstance(error, UnicodeDecodeError):
+        line += bytes(error.object[: error.start]).count(b"\n")
+        near, why = passed + error.start, error.reason
     return WrongEncoding(
-        f"line {line}, near byte {passed + error.start + 1}: not valid {encoding} ({error.reason})",
+        f"line {line}, near byte {near + 1}: not valid {encoding} ({why})",
         hint="set csv_options.encoding in the template to what the file is in, or deliver it anew",
     )
 
