@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lakewarden.aws.clients import check_account
+from lakewarden.aws.clients import WrongAccount, check_account
 from lakewarden.aws.retry import StorageDenied
 from lakewarden.aws.s3 import S3Objects
 from lakewarden.local import ports, weed
@@ -62,6 +62,10 @@ def test_a_life(config: StackConfig) -> None:
     assert first.started
     assert told
     assert check_account(first.connection) == "000000000000"
+    with pytest.raises(WrongAccount, match="123456789012"):
+        check_account(replace(first.connection, account="123456789012"))
+    with pytest.raises(WrongAccount, match="refused"):
+        check_account(replace(first.connection, access_key="unknown"))
     version = S3Objects(first.connection, config.bucket).put("k", b"kept")
 
     again = up(config)
@@ -253,6 +257,13 @@ def test_two_projects_do_not_meet(config: StackConfig, tmp_path: Path) -> None:
         assert status(other).up
     finally:
         down(other)
+
+
+def test_a_relative_root(config: StackConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(config.root)
+    info = up(replace(config, root=Path()))
+    assert status(config).pid == info.pid
+    assert down(config)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def command(program: Path, ports: Ports) -> list[str]:
 def environment(layout: Layout) -> dict[str, str]:
     """All that it sees: nothing of the user's own environment, least of all AWS keys."""
     return {
-        "HOME": str(layout.folder),
+        "HOME": str(layout.folder.resolve()),
         "PATH": "/usr/bin:/bin",
-        "TMPDIR": str(layout.temporary),
+        "TMPDIR": str(layout.temporary.resolve()),
     }

@@ -32,6 +32,10 @@ RENEW_SECONDS = 10.0
 _JOIN_SECONDS = 5.0  # for a renewal that is under way
 _ATTEMPTS = 20  # races lost in a row
 
+# Runs of this process that ended and could not release their lease. The process lives on, so that
+# it would pass for the holder for ever.
+_left: set[str] = set()
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -118,6 +122,11 @@ class Lease:
         except ObjectChanged:
             self._lost = True
 
+    def leave(self) -> None:
+        """Let go of it without a word to the store: whoever comes next finds a dead holder, and
+        tidies up after us and after our predecessors."""
+        _left.add(self.holder.run)
+
     def release(self) -> None:
         """Delete it, if it is still ours."""
         if self._lost:
@@ -151,7 +160,9 @@ def acquire(
             except ObjectExists:
                 continue
         current = found.holder.told()
-        if is_alive(current, found.renewed, host=holder.host, now=now):
+        if current.run not in _left and is_alive(
+            current, found.renewed, host=holder.host, now=now
+        ):
             overridden = overridden or (current if take_over else None)
             if current != overridden:
                 raise _held(current, key)
@@ -236,10 +247,12 @@ class Keeper:
         self._thread.join(timeout=_JOIN_SECONDS)
         if self._thread.is_alive():
             _log.warning("the lease is left to run out", key=self._lease.key)
+            self._lease.leave()
             return
         try:
             self._lease.release()
         except LakewardenError as error:
+            self._lease.leave()
             _log.warning("the lease is left to run out", key=self._lease.key, why=error.message)
 
     def _renew(self) -> None:

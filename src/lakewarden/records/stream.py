@@ -29,7 +29,6 @@ _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _KEY = re.compile(r"([0-9]{4,})-([a-z0-9-]+)\.json")
 _BODY = TypeAdapter(dict[str, JsonValue])
 _PATIENCE = 30.0  # seconds of lost races
-_READS = 5  # of a stream that grows while it is read
 
 
 class StreamBroken(Failed):
@@ -97,17 +96,28 @@ class Stream:
             ) from error
 
     def read(self) -> list[Record]:
-        """All records in order, verified; raises StreamBroken. It writes nothing."""
-        for _ in range(_READS):
-            found = self._records()
-            seen = self._read_head()
-            if seen is None and not found:
-                return []
-            if seen is None:
-                raise self._broken("its head is missing")
-            if seen.head.number - len(found) <= 1:
-                return self._verified(self._with_head(found, seen.head))
-        raise self._broken(f"only {len(found)} of its records are there")
+        """All records in order, verified; raises StreamBroken. It writes nothing, and tells
+        the stream as it was when it began to read."""
+        seen = self._read_head()
+        keys = sorted(self._keys())
+        last = seen.head.number if seen else 0
+        if keys and keys[-1][0] > last:  # appended since, or not by us
+            self._check_appended(keys[-1][0])
+        if seen is None:
+            return []
+        found = [
+            self._record(key, number, name, self._objects.get(key).body)
+            for number, name, key in keys
+            if number <= last
+        ]
+        return self._verified(self._with_head(found, seen.head))
+
+    def _check_appended(self, number: int) -> None:
+        seen = self._read_head()
+        if seen is None:
+            raise self._broken("its head is missing")
+        if number > seen.head.number:
+            raise self._broken(f"its head knows of {seen.head.number} records, not of {number}")
 
     def _append(self, name: str, body: Mapping[str, JsonValue]) -> str:
         seen = self._seen or self._settled()
@@ -165,12 +175,6 @@ class Stream:
             if match:
                 yield int(match[1]), match[2], version.key
 
-    def _records(self) -> list[Record]:
-        return [
-            self._record(key, number, name, self._objects.get(key).body)
-            for number, name, key in sorted(self._keys())
-        ]
-
     def _record(self, key: str, number: int, name: str, content: bytes) -> Record:
         try:
             body = _BODY.validate_json(content)
@@ -184,8 +188,8 @@ class Stream:
         last = self._record(key, head.number, head.name, head.record.encode())
         if head.number == len(found) + 1:
             return [*found, last]
-        if found[-1] != last:
-            raise self._broken(f"{found[-1].key} is not what the head says")
+        if not found or found[-1] != last:
+            raise self._broken(f"{key} is not what the head says")
         return list(found)
 
     def _verified(self, records: list[Record]) -> list[Record]:
