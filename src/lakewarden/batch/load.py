@@ -6,7 +6,7 @@ Always: records counted = rows loaded + rows quarantined = what the manifest pro
 import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -85,8 +85,8 @@ def load(
         )
         misfits = _misfits(received, intake, objects, templates, dataset, config.scratch)
         first = next(misfits, None)
-        rest = chain([first], misfits) if first else ()
-        kept = quarantine.write(objects, run, rest, config.scratch)
+        every = chain([first], misfits) if first else ()
+        kept = quarantine.write(objects, run, (each.misfit for each in every), config.scratch)
     counts = _total(intake)
     if first and kept and counts.quarantined > dataset.max_share * counts.records_in:
         raise _too_many(dataset, run, counts, first, kept)
@@ -154,6 +154,14 @@ def _loaded_file(file: DeliveredFile, intake: Intake, number: int) -> LoadedFile
     return LoadedFile(file.name, file.table, file.version, reading.sha256, reading.bytes, counts)
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """A misfit, and its physical line; None where a file has no lines."""
+
+    misfit: Misfit
+    physical_line: int | None
+
+
 def _misfits(
     received: Received,
     intake: Intake,
@@ -161,7 +169,7 @@ def _misfits(
     templates: Mapping[str, Template],
     dataset: Dataset,
     scratch: Path,
-) -> Iterator[Misfit]:
+) -> Iterator[_Placed]:
     """Each record that does not fit, with its bytes as delivered."""
     for file, reading in zip(received.files, intake.readings, strict=True):
         defects = {defect.number: defect for defect in intake.defects.get(file.name, ())}
@@ -172,16 +180,17 @@ def _misfits(
             objects, file, source, defects, max_bytes=dataset.max_bytes, scratch=scratch
         ):
             found = defects.pop(record.number)
-            where = "" if source.format is FileFormat.PARQUET else f"line {record.physical_line}: "
-            yield Misfit(
+            line = None if source.format is FileFormat.PARQUET else record.physical_line
+            misfit = Misfit(
                 file.name,
                 reading.sha256,
                 record.number,
                 found.column,
                 found.reason,
-                where + found.message,
+                f"line {line}: {found.message}" if line else found.message,
                 record.raw,
             )
+            yield _Placed(misfit, line)
         if defects:
             raise RecordsUnclear(
                 f"{file.name}: {len(defects):,} records that do not fit could not be cut out again",
@@ -190,14 +199,17 @@ def _misfits(
 
 
 def _too_many(
-    dataset: Dataset, run: Run, counts: Counts, first: Misfit, kept: str
+    dataset: Dataset, run: Run, counts: Counts, first: _Placed, kept: str
 ) -> TooManyMisfits:
     allowed = f"{100 * dataset.max_share:g} %" if dataset.max_share else "none"
-    column = f", column {first.column}" if first.column else ""
+    misfit, line = first.misfit, first.physical_line
+    on_line = f" (line {line})" if line else ""
+    column = f", column {misfit.column}" if misfit.column else ""
+    what = misfit.message.removeprefix(f"line {line}: ")
     return TooManyMisfits(
         f"{counts.quarantined:,} of {counts.records_in:,} records do not fit, and"
-        f" {dataset.name} allows {allowed}; the first: {first.file}, record"
-        f" {first.line}{column}, {first.message}",
+        f" {dataset.name} allows {allowed}; the first: {misfit.file}, record"
+        f" {misfit.line}{on_line}{column}: {what}",
         hint=f"lakewarden quarantine show {run.dataset} {run.batch}",
         quarantine=kept,
         counts=counts,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from lakewarden.batch.duck import identifier, literal
 from lakewarden.batch.parsing.casts import Check, Target, cast, checks, nul_checks
+from lakewarden.batch.parsing.records import record_form, without_wide
 from lakewarden.tables.template import CsvOptions, FileFormat
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ def select(part: Part, batch: str) -> str:
 
 def diagnose(connection: "DuckDBPyConnection", part: Part) -> tuple[Part, Sequence[Defect]]:
     """Look at every record: the part with its gaps filled in, and the records that do not fit."""
+    _narrow(part)
     broken = _broken_records(connection, part)
     known = replace(part, gaps=tuple(sorted(broken)))
     found = [*_misfits(connection, known)]
@@ -261,6 +263,27 @@ _STRUCTURAL = {
     "UNQUOTED VALUE": "quote",
     "LINE SIZE OVER MAXIMUM": "too-long",
 }
+
+
+# Fields more than there are columns, from which on DuckDB's explanations take too much memory:
+# it keeps the whole record once for each of them (1.5.5; a record of 80 kB of commas takes 1 GB).
+_WIDE = 100
+
+
+def _narrow(part: Part) -> None:
+    """Put a short record with too many fields in the place of each with far too many."""
+    if part.shape.format is FileFormat.PARQUET:
+        return
+    text = part.shape.format is FileFormat.CSV
+    options = part.shape.options
+    delimiter = options.delimiter if text else _UNIT_SEPARATOR
+    columns = len(part.shape.columns) if text else 1
+    data = part.path.read_bytes()
+    form = record_form(part.shape.format, options)
+    by = (delimiter * columns + ".").encode()
+    narrow = without_wide(data, form, delimiter.encode(), columns + _WIDE, by)
+    if narrow is not data:
+        part.path.write_bytes(narrow)
 
 
 def _broken_records(connection: "DuckDBPyConnection", part: Part) -> dict[int, tuple[str, str]]:

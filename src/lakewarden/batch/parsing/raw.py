@@ -11,8 +11,14 @@ from pathlib import Path
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.duck import DuckConfig, connect
 from lakewarden.batch.model import DeliveredFile
-from lakewarden.batch.parsing.read import record_form
-from lakewarden.batch.parsing.records import Record, RecordForm, RecordScanner, cut, skip_lines
+from lakewarden.batch.parsing.records import (
+    Record,
+    RecordForm,
+    RecordScanner,
+    cut,
+    record_form,
+    skip_lines,
+)
 from lakewarden.batch.parsing.unpack import unpacked
 from lakewarden.tables.template import FileFormat, Source
 
@@ -41,7 +47,7 @@ def raw_records(
         return
     options = source.csv_options
     data = unpacked(stored, max_bytes=max_bytes)
-    form = record_form(source)
+    form = record_form(source.format, source.csv_options)
     if _is_transparent(options.encoding, form):
         found = cut(skip_lines(data, options.skip_rows), form, wanted)
     else:

@@ -23,7 +23,7 @@ from lakewarden.batch.delivery.inventory import listed
 from lakewarden.batch.model import DeliveredFile
 from lakewarden.batch.parsing.casts import TEXT, Target
 from lakewarden.batch.parsing.parse import Part, Shape
-from lakewarden.batch.parsing.records import RecordForm, RecordScanner, count, skip_lines
+from lakewarden.batch.parsing.records import RecordScanner, count, record_form, skip_lines
 from lakewarden.batch.parsing.unpack import Tally, decoded, tallied, unpacked
 from lakewarden.errors import Refused
 from lakewarden.tables.iceberg import iceberg_schema
@@ -117,7 +117,9 @@ class Reader:
         emit: Callable[[Part], None],
     ) -> tuple[int, int]:
         options = source.csv_options
-        scanner = RecordScanner(record_form(source), skipped=options.skip_rows)
+        scanner = RecordScanner(
+            record_form(source.format, source.csv_options), skipped=options.skip_rows
+        )
         text = skip_lines(text, options.skip_rows)
         columns: Sequence[str] = [column.name for column in template.columns]
         rest = b""
@@ -173,15 +175,6 @@ class Reader:
         return records
 
 
-def record_form(source: Source) -> RecordForm:
-    """How a source's records are quoted: JSON lines never, CSV as its options say."""
-    options = source.csv_options
-    if source.format is not FileFormat.CSV or not options.quote:
-        return RecordForm(quote=None)
-    escape = options.escape.encode() if options.escape else None
-    return RecordForm(options.quote.encode(), escape)
-
-
 def count_file(path: Path, source: Source, *, max_bytes: int) -> int:
     """The records of a file on local disk, its header left out, for a manifest.
 
@@ -198,7 +191,9 @@ def count_file(path: Path, source: Source, *, max_bytes: int) -> int:
 def _count_text(chunks: Iterable[bytes], source: Source, max_bytes: int) -> int:
     options = source.csv_options
     text = decoded(unpacked(chunks, max_bytes=max_bytes), options.encoding)
-    found = count(skip_lines(text, options.skip_rows), record_form(source))
+    found = count(
+        skip_lines(text, options.skip_rows), record_form(source.format, source.csv_options)
+    )
     header = source.format is FileFormat.CSV and options.header
     return found - 1 if header and found else found
 

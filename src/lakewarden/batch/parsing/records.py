@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lakewarden.errors import Refused
+from lakewarden.tables.template import CsvOptions, FileFormat
 
 # A record longer than this has no end that we would believe in.
 MAX_RECORD_BYTES = 64 << 20
@@ -40,6 +41,14 @@ class RecordForm:
     def escapes(self) -> bytes | None:
         """The escape byte, where it is one of its own."""
         return self.escape if self.quote and self.escape and self.escape != self.quote else None
+
+
+def record_form(form: FileFormat, options: CsvOptions) -> RecordForm:
+    """How a source's records are quoted: JSON lines never, CSV as its options say."""
+    if form is not FileFormat.CSV or not options.quote:
+        return RecordForm(quote=None)
+    escape = options.escape.encode() if options.escape else None
+    return RecordForm(options.quote.encode(), escape)
 
 
 class Record(NamedTuple):
@@ -313,6 +322,27 @@ def cut(chunks: Iterable[bytes], form: RecordForm, wanted: Iterable[int]) -> Ite
             at = start
             yield Record(numbers.pop(), line + 1, whole[start:end].rstrip(b"\r\n"))
         line += _lines(whole[at:])
+
+
+def without_wide(data: bytes, form: RecordForm, delimiter: bytes, most: int, by: bytes) -> bytes:
+    """Whole records, in which each that has more than `most` delimiters outside quotes (told in
+    one pass, whatever the record's size) is replaced by the record `by`."""
+    delimiters = _positions(data, delimiter)
+    if len(delimiters) <= most:
+        return data
+    scanner = RecordScanner(form)
+    starts, ends = scanner.spans(scanner.feed(data) + scanner.finish())
+    quotes = _positions(data, form.quote or b"")
+    outside = delimiters[(np.searchsorted(quotes, delimiters) & 1) == 0]
+    fields = np.searchsorted(outside, ends) - np.searchsorted(outside, starts)
+    kept: list[bytes] = []
+    at = 0
+    for number in np.flatnonzero(fields > most).tolist():
+        start, end = int(starts[number]), int(ends[number])
+        line_end = data[start:end][len(data[start:end].rstrip(b"\r\n")) :]
+        kept += [data[at:start], by, line_end]
+        at = end
+    return b"".join((*kept, data[at:]))
 
 
 def skip_lines(chunks: Iterable[bytes], lines: int) -> Iterator[bytes]:
