@@ -1,15 +1,31 @@
 """SQL over one pinned version of all tables: a reader never sees two."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from lakewarden.aws.objects import StorageUnavailable
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
+from lakewarden.errors import Failed, WrongUsage
 from lakewarden.lake.model import Pin
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, Statement
+
+Row = tuple[object, ...]
+
+_EXPLAIN = re.compile(r"\s*explain\s+(?:analyze\s+)?", re.IGNORECASE)
+_AT_ONCE = 1000  # rows
+
+
+class QueryInvalid(WrongUsage):
+    """The SQL cannot be run, or would do more than read."""
+
+
+class QueryTooBig(Failed):
+    """The query needs more memory than DuckDB may use."""
 
 
 @contextmanager
@@ -26,3 +42,109 @@ def open_pin(config: DuckConfig, pin: Pin) -> "Iterator[DuckDBPyConnection]":
             if bare[table] == 1:
                 connection.execute(f"CREATE VIEW {identifier(table)} AS {scan}")
         yield connection
+
+
+def read_only(connection: "DuckDBPyConnection", pin: Pin) -> None:
+    """From now on the session reads the pin's tables and nothing else: no other file or address,
+    no Python variable, and no way back. (DuckDB: "Securing DuckDB". What lies in the folders of
+    the tables could still be written by COPY; `ask` lets no such statement through.)"""
+    folders = {
+        f"{base}/" for base, _, _ in (v.rpartition("/metadata/") for v in pin.tables.values())
+    }
+    allowed = ", ".join(literal(folder) for folder in sorted(folders - {"/"}))
+    connection.execute(f"SET allowed_directories = [{allowed}]")
+    connection.execute("SET python_enable_replacements = false")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def ask(connection: "DuckDBPyConnection", sql: str) -> tuple[Sequence[str], Iterator[Row]]:
+    """The names of a query's columns, each once, and its rows as they come.
+
+    One statement that only reads. Raises QueryInvalid, QueryTooBig and StorageUnavailable, the
+    rows too."""
+    with _told():
+        _check_reads(connection, sql)
+        result = connection.execute(sql)
+    names: list[str] = []
+    for column in result.description or ():
+        names.append(_unique(str(column[0]), names))
+    return names, _rows(result)
+
+
+def _rows(result: "DuckDBPyConnection") -> Iterator[Row]:
+    while True:
+        with _told():
+            rows = result.fetchmany(_AT_ONCE)
+        if not rows:
+            return
+        yield from rows
+
+
+def _unique(name: str, before: Sequence[str]) -> str:
+    """A column's name; a second one is called as DuckDB calls it in a subquery."""
+    number, found = 0, name
+    while found in before:
+        number += 1
+        found = f"{name}_{number}"
+    return found
+
+
+def _check_reads(connection: "DuckDBPyConnection", sql: str) -> None:
+    """One SELECT, or EXPLAIN of one: EXPLAIN ANALYZE runs what it explains."""
+    import duckdb
+
+    statements = connection.extract_statements(sql)
+    kinds = [statement.type for statement in statements if not _is_of_pivot(statement)]
+    if len(kinds) != 1:
+        raise QueryInvalid(
+            f"expected one statement, found {len(kinds)}", hint="give them one at a time"
+        )
+    if kinds[0] == duckdb.StatementType.EXPLAIN:
+        explained = connection.extract_statements(_EXPLAIN.sub("", sql, count=1))
+        kinds = [statement.type for statement in explained]
+    if kinds != [duckdb.StatementType.SELECT]:
+        raise QueryInvalid(
+            f"a query only reads, and this is {kinds[0].name}",
+            hint="use SELECT; tables are written by batches and by `lakewarden table apply`",
+        )
+
+
+def _is_of_pivot(statement: "Statement") -> bool:
+    """PIVOT is two statements: DuckDB first makes a type of the values that it finds. What
+    somebody wrote has a text."""
+    import duckdb
+
+    return statement.type == duckdb.StatementType.CREATE and not statement.query
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """DuckDB's errors as ours."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise QueryTooBig(
+            "the query needs more memory than DuckDB may use",
+            hint="raise memory_limit of [load] in lakewarden.toml, or ask for less",
+        ) from error
+    except duckdb.IOException as error:
+        raise StorageUnavailable(
+            f"the tables cannot be read: {_first_line(error)}",
+            hint="does the object store answer? lakewarden local status",
+        ) from error
+    except (
+        duckdb.ProgrammingError,
+        duckdb.DataError,
+        duckdb.NotSupportedError,
+        duckdb.PermissionException,
+    ) as error:
+        raise QueryInvalid(
+            str(error).strip(), hint="tables are namespace.table: lakewarden table list"
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

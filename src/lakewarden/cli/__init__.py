@@ -1,18 +1,69 @@
 """The command: one module a noun. Heavy libraries are imported by the command that needs them."""
 
+import io
 import os
 import signal
 import sys
 from types import FrameType
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from lakewarden.cli import batch, demo, init, lake, local, quarantine, query, table
 from lakewarden.cli.output import complain
-from lakewarden.errors import LakewardenError
+from lakewarden.errors import Failed, LakewardenError, WrongUsage
+
+# What Typer raises for any wrong command line. Some releases have it from Click and others from a
+# copy of Click, so it is reached from its child, which all of them export and which is like it.
+_Misused: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+
+
+class CommandLineInvalid(WrongUsage):
+    """No such command, or its arguments are wrong."""
+
+
+class Unexpected(Failed):
+    """A mistake of ours."""
+
+
+class Interrupted(LakewardenError):
+    """Ctrl-C."""
+
+    exit_code = 128 + signal.SIGINT
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: everything is put in order as for Ctrl-C, and the exit code says which it was."""
+
+
+class EndedBySignal(LakewardenError):
+    """SIGTERM."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+class _Root(TyperGroup):
+    """Typer has answers of its own to Ctrl-C and to a reader that went away; these are ours."""
+
+    def invoke(self, ctx: Any) -> Any:  # a Context of Click, or of Typer's copy of it
+        try:
+            return super().invoke(ctx)
+        except Terminated:
+            raise EndedBySignal("ended by SIGTERM", hint=_AGAIN) from None
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted", hint=_AGAIN) from None
+        except BrokenPipeError:
+            # The reader (head, less) has seen enough; Python must not complain at exit either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(128 + signal.SIGPIPE) from None
+
+
+_AGAIN = "give the same command again"
 
 app = typer.Typer(
     name="lakewarden",
+    cls=_Root,
     help="A lakehouse that runs its own runbook: a daily batch is published whole, or not at all.",
     no_args_is_help=True,
     rich_markup_mode=None,  # half of the start-up time
@@ -21,7 +72,7 @@ app = typer.Typer(
     epilog="Try it first: lakewarden demo",
 )
 app.command("init")(init.init)
-app.command("demo")(demo.demo)
+app.command("demo", short_help="Watch days published, and bad deliveries refused.")(demo.demo)
 app.add_typer(local.app, name="local")
 app.add_typer(table.app, name="table")
 app.add_typer(batch.app, name="batch")
@@ -37,30 +88,47 @@ def _version(
     if version:
         from importlib.metadata import version as version_of
 
-        print(version_of("lakewarden"))
+        print(f"lakewarden {version_of('lakewarden')}")
         raise typer.Exit
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: everything is put in order as for Ctrl-C, and the exit code says which it was."""
-
-
 def main() -> None:
-    """The entry point: errors become one or two calm lines, and an exit code."""
+    """The entry point: errors become one or two calm lines, or JSON, and an exit code."""
     signal.signal(signal.SIGTERM, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot encode is spelled out
+            stream.reconfigure(errors="backslashreplace")
+    as_json = "--json" in sys.argv
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except LakewardenError as error:
-        complain(error)
+        complain(error, as_json=as_json)
         sys.exit(error.exit_code)
-    except Terminated:
-        sys.exit(128 + signal.SIGTERM)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough; Python must not complain at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+    except _Misused as error:
+        sys.exit(_tell_misuse(error, as_json=as_json))
+    except Exception as error:
+        if as_json:
+            complain(_unexpected(error), as_json=True)
+        raise  # with the traceback, on standard error
+
+
+def _tell_misuse(error: typer.BadParameter, *, as_json: bool) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        path = error.ctx.command_path if error.ctx else "lakewarden"
+        misuse = CommandLineInvalid(error.format_message(), hint=f"{path} --help")
+        complain(misuse, as_json=as_json)
+    return CommandLineInvalid.exit_code
+
+
+def _unexpected(error: Exception) -> Unexpected:
+    """Its class only: the message of a library's error may quote a cell, or an address."""
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    return Unexpected(
+        f"an error that Lakewarden does not know: {name}",
+        hint="please report it, with what standard error says",
+    )
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

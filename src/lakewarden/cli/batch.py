@@ -1,25 +1,28 @@
 """lakewarden batch: deliver, run, and see what happened."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
+from rich.text import Text
 
 from lakewarden.cli.options import (
     AsJson,
     BatchName,
     DatasetName,
     EnvName,
+    Most,
     ProjectDir,
+    most_of,
     open_project,
 )
 from lakewarden.cli.output import console, plural, say, show_json, show_table, size
 
 if TYPE_CHECKING:
     from lakewarden.batch.delivery.manifest import Manifest
+    from lakewarden.batch.history import RunRecord
     from lakewarden.batch.model import Counts
     from lakewarden.batch.receipts import Receipt
     from lakewarden.batch.run import Outcome, StageDone
@@ -49,7 +52,11 @@ def run(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Receive, load, transform, audit, publish: all of it becomes visible, or nothing."""
+    """Bring one batch from its delivery to main, whole or not at all.
+
+    Receive, load, transform, audit, publish. A batch that is published as it would come out now
+    is left alone. Wrong data are refused (exit code 3) and main stays as it is.
+    """
     opened = open_project(project, env, as_json=as_json)
     outcome = opened.run(
         dataset,
@@ -66,7 +73,11 @@ def run(
         tell_outcome(outcome)
 
 
-@app.command("deliver", epilog="Example: lakewarden batch deliver flights 2013-01-01 ./delivery")
+@app.command(
+    "deliver",
+    epilog="Example: lakewarden batch deliver flights 2013-01-01 ./delivery, or one part:"
+    " lakewarden batch deliver dpc 2024-04 ./y1 --part y1",
+)
 def deliver(
     dataset: DatasetName,
     batch: BatchName,
@@ -85,7 +96,16 @@ def deliver(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload a folder as one batch: the files first, the manifest last."""
+    """Upload a folder as one batch, or as one part of it.
+
+    The files go first and the manifest last; what was delivered before is replaced. The folder's
+    own manifest is delivered as it is; where it has none, one is made on the way.
+
+    Where the dataset has `parts`, DIR has one subfolder for each of them, and all are replaced
+    together. With --part, DIR holds the files of that part, and the others stay as they are.
+    """
+    from rich.progress import Progress
+
     opened = open_project(project, env, as_json=as_json)
     watched = console.is_terminal and not as_json
     with Progress(console=console, transient=True, disable=not watched) as bar:
@@ -102,8 +122,10 @@ def deliver(
         return
     total = sum(entry.size or 0 for entry in manifest.entries)
     which = f", part {part}" if part else ""
-    say(f"Delivered {dataset} {batch}{which}: {plural(len(manifest.entries), 'file')}, {size(total)}.")
-    say(f"Next: lakewarden batch run {dataset} {batch}")
+    files = plural(len(manifest.entries), "file")
+    say(f"Delivered {dataset} {batch}{which}: {files}, {size(total)}.")
+    when = ", when every part is there" if part else ""
+    say(f"Next{when}: lakewarden batch run {dataset} {batch}")
 
 
 @app.command(
@@ -122,7 +144,14 @@ def manifest(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write the manifest of a folder, or of what already lies in a landing prefix."""
+    """Write the manifest of a folder or of a landing prefix.
+
+    For files that are delivered by other means: into the folder before they are uploaded, or into
+    the landing prefix when all of them lie there. A part of a dataset has a manifest of its own.
+
+    A manifest is {"version": 1, "dataset": "flights", "batch": "2013-01-01", "entries": [{"url":
+    "flights.csv", "sha256": "…", "meta": {"content_length": 77000, "record_count": 842}}]}.
+    """
     opened = open_project(project, env, as_json=as_json)
     if where.startswith("s3://"):
         written, place = opened.write_manifest_of_prefix(where)
@@ -137,39 +166,47 @@ def manifest(
 @app.command("list", epilog="Example: lakewarden batch list --dataset flights")
 def list_(
     dataset: Annotated[str | None, typer.Option(help="Only this dataset.")] = None,
-    most: Annotated[int, typer.Option("-n", "--most", min=1, help="At most so many.")] = 20,
+    most: Most = None,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Runs, newest first: what each ended with, from the publications and the receipts."""
+    """Runs, newest first, and what each ended with."""
     from lakewarden.batch.history import runs
 
     opened = open_project(project, env, as_json=as_json)
-    found = runs(opened.objects, opened.lake, dataset, most=most)
+    found = runs(opened.objects, opened.lake, dataset, most=most_of(most, as_json=as_json))
+    if dataset and not found:
+        opened.dataset(dataset)  # a dataset that nobody knows is a mistake
     if as_json:
         show_json([dataclasses.asdict(one) for one in found])
     elif not found:
-        say("No batch was run yet. Next: lakewarden batch deliver DATASET BATCH DIR")
+        say("No batch was run yet.")
+        say(f"Next: lakewarden batch deliver {dataset or 'DATASET'} BATCH DIR")
     else:
-        show_table(
-            ["dataset", "batch", "outcome", "version", "in", "loaded", "quarantined", "run", "why"],
-            [
-                (
-                    one.dataset,
-                    one.batch,
-                    one.outcome,
-                    one.version and str(one.version),
-                    one.records_in,
-                    one.loaded,
-                    one.quarantined,
-                    one.run,
-                    one.error or "",
-                )
-                for one in found
-            ],
-            right=["version", "in", "loaded", "quarantined"],
-        )
+        _show_runs(found)
+
+
+def _show_runs(found: "Sequence[RunRecord]") -> None:
+    show_table(
+        ["dataset", "batch", "outcome", "version", "loaded", "quarantined", "why", "run"],
+        [
+            (
+                one.dataset,
+                one.batch,
+                one.outcome,
+                one.version and str(one.version),
+                one.loaded,
+                one.quarantined,
+                one.error or "",
+                one.run,
+            )
+            for one in found
+        ],
+        right=["version", "loaded", "quarantined"],
+        flex=["why"],
+        extra=["run"],
+    )
 
 
 @app.command("show", epilog="Example: lakewarden batch show flights 2013-01-01")
@@ -182,7 +219,7 @@ def show(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """One run, stage by stage, from its receipts."""
+    """One run, stage by stage."""
     from lakewarden.batch.history import find_run
     from lakewarden.batch.receipts import receipts_of
 
@@ -194,20 +231,20 @@ def show(
     last = receipts[-1]
     say(f"{dataset} {last.batch}, run {last.run}")
     show_table(
-        ["stage", "outcome", "seconds", "at (UTC)", "in", "loaded", "quarantined"],
-        [(one.stage, one.outcome, f"{one.seconds:.1f}", one.at, *_counts(one)) for one in receipts],
-        right=["seconds", "in", "loaded", "quarantined"],
+        ["stage", "outcome", "seconds", "records", "loaded", "quarantined", "at (UTC)"],
+        [(one.stage, one.outcome, f"{one.seconds:.1f}", *_counts(one), one.at) for one in receipts],
+        right=["seconds", "records", "loaded", "quarantined"],
     )
     for receipt in receipts:
         for test in receipt.tests:
             if test.status != "pass":
                 say(f"test {test.name}: {test.status}, {plural(test.failures, 'row')}")
     if last.error:
-        say(f"{last.error.code}: {last.error.message}")
+        say(f"{last.outcome}: {last.error.message} ({last.error.code})")
         if last.error.hint:
-            say(f"next: {last.error.hint}")
+            say(f"Next: {last.error.hint}")
     if last.version:
-        say(f"published as version {last.version}: {', '.join(sorted(last.tables))}")
+        say(f"Published as version {last.version}: {', '.join(sorted(last.tables))}.")
 
 
 def _counts(receipt: "Receipt") -> tuple[object, object, object]:
@@ -217,10 +254,9 @@ def _counts(receipt: "Receipt") -> tuple[object, object, object]:
 
 def tell_stage(done: "StageDone") -> None:
     """One line a stage."""
-    console.print(
-        f"[green]✓[/] {done.stage:<10} {stage_summary(done):<58} [dim]{done.seconds:5.1f} s[/]",
-        soft_wrap=True,
-    )
+    summary = f" {done.stage:<10} {stage_summary(done):<56} "
+    seconds = f"{done.seconds:5.1f} s"
+    console.print(Text.assemble(("✓", "green"), summary, (seconds, "dim")), soft_wrap=True)
 
 
 def stage_summary(done: "StageDone") -> str:
@@ -256,6 +292,10 @@ def tell_outcome(outcome: "Outcome") -> None:
     elif outcome.status == "left":
         say(f"Not published. Look at it: lakewarden query --branch {outcome.branch} 'SELECT …'")
         say(f"Then run it without --no-publish, or: lakewarden lake discard {outcome.branch}")
+    elif outcome.counts and outcome.counts.quarantined:
+        rows = plural(outcome.counts.quarantined, "row")
+        say(f"Published without {rows} that did not fit.")
+        say(f"Next: lakewarden quarantine show {run.dataset} {run.batch}")
 
 
 def outcome_json(outcome: "Outcome") -> Mapping[str, object]:

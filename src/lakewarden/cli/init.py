@@ -1,5 +1,6 @@
 """lakewarden init: a new project from an example."""
 
+import shlex
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -25,7 +26,9 @@ def init(
     example: Annotated[str, typer.Option(help="Which example: flights.")] = "flights",
     as_json: AsJson = False,
 ) -> None:
-    """A new project: lakewarden.toml, tables/, transform/ (dbt) and a README.
+    """Make a new project from an example.
+
+    Writes lakewarden.toml, tables/, transform/ (dbt) and a README into a new or empty folder.
 
     Example: lakewarden init my-lake --example flights
     """
@@ -34,7 +37,8 @@ def init(
     if as_json:
         show_json({"project": str(folder.resolve()), "example": example})
     else:
-        say(f"Wrote the example {example} to {folder}. Its README.md tells what to do next.")
+        say(f"Wrote the example {example} to {folder}; its README.md tells the rest.")
+        say(f"Next: cd {shlex.quote(str(folder))} && lakewarden local up")
 
 
 def write_example(example: str, folder: Path) -> None:

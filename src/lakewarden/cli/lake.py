@@ -5,11 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakewarden.cli.options import AsJson, EnvName, ProjectDir, open_project
-from lakewarden.cli.output import say, show_json, show_table
+from lakewarden.cli.options import (
+    AsJson,
+    EnvName,
+    Most,
+    ProjectDir,
+    most_of,
+    open_project,
+)
+from lakewarden.cli.output import cell, plural, say, show_json, show_table
 
 if TYPE_CHECKING:
-    from lakewarden.lake.model import Branch, Publication
+    from lakewarden.lake.model import Branch, Publication, TableChange
+
 
 app = typer.Typer(
     help="What is published, by which batch, when; branches left behind.",
@@ -22,21 +30,24 @@ app = typer.Typer(
 def log(
     dataset: Annotated[str | None, typer.Option(help="Only this dataset.")] = None,
     batch: Annotated[str | None, typer.Option(help="Only this batch.")] = None,
-    most: Annotated[int, typer.Option("-n", "--most", min=1, help="At most so many.")] = 20,
+    most: Most = None,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
     """Publications, newest first: each moved all of its tables in one step."""
     opened = open_project(project, env, as_json=as_json)
-    found = opened.lake.publications(dataset, batch)[:most]
+    found = opened.lake.publications(dataset, batch)[: most_of(most, as_json=as_json)]
+    if dataset and not found:
+        opened.dataset(dataset)  # a dataset that nobody knows is a mistake
     if as_json:
         show_json([publication_json(publication) for publication in found])
     elif not found:
-        say("Nothing is published yet. Next: lakewarden batch run DATASET BATCH")
+        say("Nothing is published yet.")
+        say(f"Next: lakewarden batch run {dataset or 'DATASET'} {batch or 'BATCH'}")
     else:
         show_table(
-            ["version", "when (UTC)", "dataset", "batch", "loaded", "tables", "run", "note"],
+            ["version", "at (UTC)", "dataset", "batch", "loaded", "tables", "note", "run"],
             [
                 (
                     str(one.version),
@@ -45,12 +56,14 @@ def log(
                     one.contribution.batch,
                     one.contribution.counts.get("loaded"),
                     len(one.tables),
-                    one.run,
                     _note(one),
+                    one.run,
                 )
                 for one in found
             ],
             right=["version", "loaded", "tables"],
+            flex=["note"],
+            extra=["run"],
         )
 
 
@@ -65,9 +78,12 @@ def branches(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = 
         say("No branches.")
     else:
         show_table(
-            ["branch", "run", "base", "since (UTC)"],
-            [(one.name, one.run, one.base.version, one.created_at) for one in found],
+            ["branch", "base", "since (UTC)", "run"],
+            [(one.name, one.base.version, one.created_at, one.run) for one in found],
+            right=["base"],
+            extra=["run"],
         )
+        say("Next: lakewarden lake show BRANCH, or: lakewarden lake discard BRANCH")
 
 
 @app.command("show", epilog="Example: lakewarden lake show 3")
@@ -80,16 +96,26 @@ def show(
     """The tables of one version, or what a branch would change."""
     opened = open_project(project, env, as_json=as_json)
     pin = opened.pin(at=int(what)) if what.isdecimal() else opened.pin(branch=what)
+    published = [one for one in opened.lake.publications() if str(one.version) == what]
     if as_json:
-        show_json({"ref": pin.ref, "version": pin.version, "tables": dict(pin.tables)})
+        told = {"ref": pin.ref, "version": pin.version, "tables": dict(pin.tables)}
+        show_json({**told, "publications": [publication_json(one) for one in published]})
         return
+    for one in published:
+        _tell_publication(one)
+    changes = {name: change for one in published for name, change in one.tables.items()}
     main = opened.pin().tables
     show_table(
-        ["table", "against main", "metadata"],
+        ["table", "in this version" if published else "against main", "metadata"],
         [
-            (name, _against(main.get(name), location), location.rpartition("/")[2])
+            (
+                name,
+                _in_version(changes.get(name)) if published else _against(main.get(name), location),
+                location.rpartition("/")[2],
+            )
             for name, location in sorted(pin.tables.items())
         ],
+        extra=["metadata"],
     )
 
 
@@ -105,12 +131,16 @@ def discard(
     """Remove a branch; main stays as it is. Its files are left to maintenance."""
     opened = open_project(project, env, as_json=as_json)
     names = [one.name for one in opened.lake.branches() if branch in (one.name, one.run)]
+    if not names:
+        from lakewarden.lake.model import BranchUnknown
+
+        raise BranchUnknown(f"there is no branch {branch!r}", hint="lakewarden lake branches")
     for name in names:
         opened.lake.discard(name)
     if as_json:
         show_json({"discarded": names})
     else:
-        say("\n".join(f"Discarded {name}." for name in names) or f"There is no branch {branch}.")
+        say("\n".join(f"Discarded {name}." for name in names))
 
 
 def publication_json(publication: "Publication") -> Mapping[str, object]:
@@ -144,11 +174,32 @@ def branch_json(branch: "Branch") -> Mapping[str, object]:
     }
 
 
+def _tell_publication(publication: "Publication") -> None:
+    made = publication.contribution
+    what = f"{made.dataset} {made.batch}" if made.dataset else made.summary
+    loaded = f", {plural(made.counts['loaded'], 'row')}" if "loaded" in made.counts else ""
+    say(f"Version {publication.version}, {cell(publication.at)} UTC: {what}{loaded}")
+    say(f"by run {publication.run}{_in_spite(publication)}")
+
+
+def _in_spite(publication: "Publication") -> str:
+    override = publication.contribution.override
+    if not override:
+        return ""
+    return f", in spite of the test {override.test}: {override.reason} ({override.by})"
+
+
 def _note(publication: "Publication") -> str:
     override = publication.contribution.override
     if override:
         return f"in spite of {override.test}: {override.reason} ({override.by})"
     return publication.contribution.summary
+
+
+def _in_version(change: "TableChange | None") -> str:
+    if change is None:
+        return "as before"
+    return "changed" if change.before else "new"
 
 
 def _against(main: str | None, here: str) -> str:

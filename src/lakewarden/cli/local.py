@@ -7,7 +7,7 @@ import typer
 
 from lakewarden.cli.options import AsJson, EnvName, ProjectDir, open_project
 from lakewarden.cli.output import console, say, show_json, show_table
-from lakewarden.errors import TryAgain, WrongUsage
+from lakewarden.errors import WrongUsage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,10 +25,6 @@ class NotLocal(WrongUsage):
     """The environment is a real account."""
 
 
-class LocalStackDown(TryAgain):
-    """Some part of the stack does not answer."""
-
-
 @app.command("up", epilog="Example: lakewarden local up")
 def up(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False) -> None:
     """Start the stack if it is not running, and wait until it really answers."""
@@ -44,11 +40,13 @@ def up(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False)
     else:
         state = "Started" if info.started else "Already up"
         say(f"{state}: S3 answers at {info.connection.endpoint}, bucket {info.bucket}.")
+        if info.started:
+            say("Next: lakewarden batch deliver DATASET BATCH DIR")
 
 
 @app.command("down", epilog="Example: lakewarden local down")
 def down(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False) -> None:
-    """Stop the stack that `local up` started. Its data stay."""
+    """Stop the stack that `local up` started; its data stay."""
     from lakewarden.local import stack
 
     was_up = stack.down(_config(project, env, as_json=as_json))
@@ -76,8 +74,8 @@ def status(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fa
             ],
         )
     if not found.up:
-        if as_json:
-            raise typer.Exit(LocalStackDown.exit_code)
+        from lakewarden.settings import LocalStackDown
+
         raise LocalStackDown("the local stack does not answer", hint="lakewarden local up")
 
 

@@ -1,19 +1,34 @@
 """lakewarden quarantine: records that did not fit, and why."""
 
+import base64
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakewarden.cli.options import AsJson, DatasetName, EnvName, ProjectDir, open_project
-from lakewarden.cli.output import plural, say, show_json, show_table, size
+from lakewarden.cli.options import (
+    MOST,
+    AsJson,
+    DatasetName,
+    EnvName,
+    Most,
+    ProjectDir,
+    most_of,
+    open_project,
+)
+from lakewarden.cli.output import plural, say, show_json, show_json_rows, show_table
 from lakewarden.errors import WrongUsage
 
 if TYPE_CHECKING:
+    from lakewarden.batch.model import Misfit
+    from lakewarden.batch.quarantine import QuarantineFile
+    from lakewarden.batch.receipts import Receipt
     from lakewarden.wiring import Project
 
 app = typer.Typer(
-    help="Records that did not fit their table, kept as they were delivered.",
+    help="Records that did not fit their table, kept as delivered.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -26,30 +41,56 @@ class NothingQuarantined(WrongUsage):
 @app.command("list", epilog="Example: lakewarden quarantine list --dataset flights")
 def list_(
     dataset: Annotated[str | None, typer.Option(help="Only this dataset.")] = None,
+    most: Most = None,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which runs quarantined records. Never prints what is in them."""
+    """Which runs quarantined records; never what is in them."""
     from lakewarden.batch.quarantine import list_quarantines
 
     opened = open_project(project, env, as_json=as_json)
-    found = list_quarantines(opened.objects, dataset)
+    found = list_quarantines(opened.objects, dataset)[: most_of(most, as_json=as_json)]
+    if dataset and not found:
+        opened.dataset(dataset)  # a dataset that nobody knows is a mistake
+    told = [_told(one, _last_receipt(opened, one)) for one in found]
     if as_json:
-        show_json(
-            [
-                {"dataset": one.dataset, "run": one.run, "key": one.key, "at": one.at}
-                for one in found
-            ]
-        )
+        show_json(told)
     elif not found:
         say("Nothing is in quarantine.")
     else:
+        columns = ["dataset", "batch", "quarantined", "outcome", "at", "run"]
         show_table(
-            ["dataset", "run", "kept", "since (UTC)"],
-            [(one.dataset, one.run, size(one.bytes), one.at) for one in found],
-            right=["kept"],
+            [*columns[:4], "since (UTC)", "run"],
+            [[row[name] for name in columns] for row in told],
+            right=["quarantined"],
+            extra=["run"],
         )
+        say("Next: lakewarden quarantine show DATASET BATCH")
+
+
+def _last_receipt(opened: "Project", kept: "QuarantineFile") -> "Receipt | None":
+    """What became of the run; None where it was killed before it could say."""
+    from lakewarden.batch.receipts import RunUnknown, receipts_of
+
+    try:
+        return receipts_of(opened.objects, kept.dataset, kept.run)[-1]
+    except RunUnknown:
+        return None
+
+
+def _told(kept: "QuarantineFile", last: "Receipt | None") -> dict[str, object]:
+    counts = last.counts if last else None
+    published = bool(last and last.version)
+    return {
+        "dataset": kept.dataset,
+        "batch": last.batch if last else None,
+        "quarantined": counts.quarantined if counts else None,
+        "outcome": "published" if published else last.outcome if last else None,
+        "at": kept.at,
+        "run": kept.run,
+        "key": kept.key,
+    }
 
 
 @app.command("show", epilog="Example: lakewarden quarantine show flights 2013-01-04")
@@ -61,37 +102,86 @@ def show(
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Print the records too. They may be personal data.")
     ] = False,
-    most: Annotated[int, typer.Option("-n", "--most", min=1, help="At most so many.")] = 20,
+    most: Most = None,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Why records did not fit: file, record number, column, reason."""
+    """Why records did not fit: file, record, column, reason.
+
+    `record` is its number in the file, a header being 1 (`line` in JSON). With --reveal, JSON has
+    the record as text (`raw`) and, byte for byte, in base64 (`raw_base64`).
+    """
     from lakewarden.batch import quarantine
 
     opened = open_project(project, env, as_json=as_json)
-    key = _key(opened, dataset, which)
-    found = list(islice(quarantine.read(opened.objects, key), most + 1))
-    rows = [
-        {
-            "file": one.file,
-            "line": one.line,
-            "column": one.column,
-            "reason": one.reason,
-            "message": one.message,
-        }
-        | ({"raw": one.raw.decode("utf-8", "backslashreplace")} if reveal else {})
-        for one in found[:most]
-    ]
+    kept = quarantine.read(opened.objects, _key(opened, dataset, which))
+    encodings = _Encodings(opened, dataset)
     if as_json:
-        show_json(rows)
+        show_json_rows(_row(one, encodings, reveal=reveal) for one in islice(kept, most))
         return
-    columns = ["file", "line", "column", "reason", "message", *(["raw"] if reveal else [])]
-    show_table(columns, [[row[name] for name in columns] for row in rows], right=["line"])
-    if len(found) > most:
-        say(f"(the first {plural(most, 'record')}; -n shows more)")
+    found = list(islice(kept, (most or MOST) + 1))
+    shown = found[: most or MOST]
+    if reveal:
+        _reveal(shown, encodings)
+    else:
+        _show_reasons(shown)
+    if len(found) > len(shown):
+        say(f"(the first {plural(len(shown), 'record')}; -n shows more)")
     if not reveal:
         say("The records themselves are shown with --reveal.")
+    say(f"Next, when it is mended: lakewarden batch deliver {dataset} BATCH DIR")
+
+
+def _show_reasons(found: "Sequence[Misfit]") -> None:
+    # `line` is the record's number; the message has the physical line.
+    show_table(
+        ["file", "record", "column", "reason", "message"],
+        [(one.file, one.line, one.column, one.reason, one.message) for one in found],
+        right=["record"],
+        flex=["message", "file"],
+        extra=["reason"],
+    )
+
+
+def _reveal(found: "Iterable[Misfit]", encodings: "_Encodings") -> None:
+    for one in found:
+        column = f", column {one.column}" if one.column else ""
+        say(f"{one.file}, record {one.line}{column}: {one.message}")
+        say(f"  {encodings.text(one).rstrip()}")
+
+
+def _row(one: "Misfit", encodings: "_Encodings", *, reveal: bool) -> dict[str, object]:
+    told: dict[str, object] = {
+        "file": one.file,
+        "line": one.line,
+        "column": one.column,
+        "reason": one.reason,
+        "message": one.message,
+    }
+    if reveal:
+        told["raw"] = encodings.text(one)
+        told["raw_base64"] = base64.b64encode(one.raw).decode()
+    return told
+
+
+class _Encodings:
+    """How the files of a dataset are encoded, as far as its templates say so today."""
+
+    def __init__(self, opened: "Project", dataset: str) -> None:
+        self._tables = opened.dataset(dataset).tables
+        self._templates = opened.templates
+
+    def text(self, one: "Misfit") -> str:
+        """A record as text; bytes that are none are spelled out."""
+        return one.raw.decode(self._encoding(one.file), "backslashreplace")
+
+    def _encoding(self, file: str) -> str:
+        for table, glob in self._tables.items():
+            source = self._templates[table].source
+            if source and fnmatchcase(file, glob):
+                return source.csv_options.encoding
+        return "utf-8"
 
 
 def _key(opened: "Project", dataset: str, which: str) -> str:

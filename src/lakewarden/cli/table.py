@@ -1,14 +1,16 @@
 """lakewarden table: templates against the catalog."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakewarden.cli.options import AsJson, EnvName, ProjectDir, open_project
 from lakewarden.cli.output import plural, say, show_json, show_table
-from lakewarden.errors import Refused, WrongUsage
+from lakewarden.errors import Refused, TryAgain, WrongUsage
 
 if TYPE_CHECKING:
+    from lakewarden.tables.drift import Finding
     from lakewarden.tables.template import Template
     from lakewarden.wiring import Project
 
@@ -19,6 +21,10 @@ app = typer.Typer(
 
 class TableUnknown(WrongUsage):
     """No template of that name."""
+
+
+class DriftUnknown(TryAgain):
+    """The catalog or the object store did not answer."""
 
 
 class DriftFound(Refused):
@@ -50,6 +56,7 @@ def list_(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
                 for name, one in found.items()
             ],
             right=["columns"],
+            flex=["description"],
         )
 
 
@@ -60,7 +67,7 @@ def show(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """One table: its columns, partitions and order, as its template has them."""
+    """One table as its template has it: columns, partitions, order."""
     opened = open_project(project, env, as_json=as_json)
     template = _template(opened, table)
     columns = [
@@ -91,6 +98,7 @@ def show(
     show_table(
         ["column", "type", "required", "pii", "description"],
         [(c["name"], c["type"], c["required"], c["pii"], c["description"]) for c in columns],
+        flex=["description"],
     )
     say(f"partitioned by {', '.join(partitions) or 'nothing'}")
     say(f"sorted by {', '.join(order) or 'nothing'}")
@@ -118,7 +126,7 @@ def plan(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fals
 
 @app.command("apply", epilog="Example: lakewarden table apply")
 def apply(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False) -> None:
-    """Bring every table to its template: all of them in one publish, or none."""
+    """Bring all tables to their templates, in one publish or not."""
     opened = open_project(project, env, as_json=as_json)
     publication = opened.apply_tables()
     if as_json:
@@ -140,9 +148,13 @@ def apply(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
 
 @app.command("drift", epilog="Example: lakewarden table drift (exit code 3: drift was found)")
 def drift(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False) -> None:
-    """Where tables and templates part: names, types, ids, partitions, order, properties, docs."""
+    """Where tables are not what their templates say.
+
+    Compares names, types, what is required, field ids, partitions, order, properties and
+    descriptions. Exit code 3: drift was found; 75: the catalog is away, so nobody can tell.
+    """
     opened = open_project(project, env, as_json=as_json)
-    found = opened.drift()
+    found = _drift(opened)
     if as_json:
         show_json(
             [
@@ -159,26 +171,33 @@ def drift(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
             ]
         )
     for name, findings in found.items():
-        if as_json:
-            break
         say(name)
         for one in findings:
             say(f"  {one.describe()}")
     if found:
-        if as_json:
-            raise typer.Exit(DriftFound.exit_code)
         raise DriftFound(
             f"{plural(len(found), 'table')} drifted",
-            hint="meant: change the template. Not meant: lakewarden table plan",
+            hint="where it is meant, change the template; where not: lakewarden table plan",
         )
-    if not as_json:
-        say(f"No drift in {plural(len(opened.templates), 'table')}.")
+    say(f"No drift in {plural(len(opened.templates), 'table')}.")
+
+
+def _drift(opened: "Project") -> "Mapping[str, Sequence[Finding]]":
+    try:
+        return opened.drift()
+    except TryAgain as error:
+        # No answer is not "no drift".
+        raise DriftUnknown(
+            f"cannot tell whether tables drifted: {error.message}", hint=error.hint
+        ) from error
 
 
 def _template(opened: "Project", table: str) -> "Template":
     fitting = [one for name, one in opened.templates.items() if table in (name, one.name)]
     if len(fitting) != 1:
+        known = ", ".join(sorted(opened.templates))
         raise TableUnknown(
-            f"{len(fitting) or 'no'} templates are called {table}", hint="lakewarden table list"
+            f"{len(fitting) or 'no'} templates are called {table!r}",
+            hint=f"choose one of: {known}",
         )
     return fitting[0]
