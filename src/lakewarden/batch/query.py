@@ -31,17 +31,23 @@ class QueryTooBig(Failed):
 @contextmanager
 def open_pin(config: DuckConfig, pin: Pin) -> "Iterator[DuckDBPyConnection]":
     """A session with a view for each table of the pin: `namespace.table`, and the bare name where
-    only one table has it. Views are made of metadata locations, so nothing is read yet."""
+    only one table has it. DuckDB reads each table's metadata now, and data when they are asked for.
+    Raises StorageUnavailable."""
     with connect(config, extensions=EXTENSIONS) as connection:
-        bare = Counter(name.rpartition(".")[2] for name in pin.tables)
-        for name, location in pin.tables.items():
-            namespace, _, table = name.rpartition(".")
-            scan = f"SELECT * FROM iceberg_scan({literal(location)})"
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(namespace)}")
-            connection.execute(f"CREATE VIEW {identifier(namespace)}.{identifier(table)} AS {scan}")
-            if bare[table] == 1:
-                connection.execute(f"CREATE VIEW {identifier(table)} AS {scan}")
+        with _told():
+            _make_views(connection, pin)
         yield connection
+
+
+def _make_views(connection: "DuckDBPyConnection", pin: Pin) -> None:
+    bare = Counter(name.rpartition(".")[2] for name in pin.tables)
+    for name, location in pin.tables.items():
+        namespace, _, table = name.rpartition(".")
+        scan = f"SELECT * FROM iceberg_scan({literal(location)})"
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(namespace)}")
+        connection.execute(f"CREATE VIEW {identifier(namespace)}.{identifier(table)} AS {scan}")
+        if bare[table] == 1:
+            connection.execute(f"CREATE VIEW {identifier(table)} AS {scan}")
 
 
 def read_only(connection: "DuckDBPyConnection", pin: Pin) -> None:

@@ -115,8 +115,8 @@ def show(
     from lakewarden.batch import quarantine
 
     opened = open_project(project, env, as_json=as_json)
-    kept = quarantine.read(opened.objects, _key(opened, dataset, which))
     encodings = _Encodings(opened, dataset)
+    kept = quarantine.read(opened.objects, _key(opened, dataset, which))
     if as_json:
         show_json_rows(_row(one, encodings, reveal=reveal) for one in islice(kept, most))
         return
