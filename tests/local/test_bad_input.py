@@ -581,7 +581,7 @@ JSON_LINES = [
     broken_line("a broken line", b'{"id": 4, "name": "Yamada', None, "json"),
     broken_line("a line that is no object", b'[4, "Yamada"]', None, "json"),
     broken_line("a line that is null", b"null", None, "json"),
-    broken_line("a line of delimiters", b"\x1f" * 1_000_000, None, "columns"),
+    broken_line("a line of delimiters", b"\x1f" * 1_000_000, None, "json"),
     broken_line("an unknown field", json_row(4, room="Yamada"), None, "unexpected-field"),
     broken_line("text in an int of JSON", json_row(4, visits="many"), "visits", "type"),
     broken_line("a fraction in an int of JSON", json_row(4, visits=3.5), "visits", "precision"),

@@ -1,10 +1,16 @@
 """The record scanner against a slow, obvious reading of the same definition."""
 
+import csv
+import io
+import time
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lakewarden.batch.parsing.records import (
+    MAX_RECORD_BYTES,
     MixedLineEnds,
     OpenQuote,
     RecordForm,
@@ -20,27 +26,41 @@ BACKSLASH = RecordForm(escape=b"\\")
 
 
 def slow_records(data: bytes, form: RecordForm, end: bytes) -> list[tuple[int, bytes]]:
-    """(physical line, raw) of each record, character by character."""
-    records, line, first_line, current, quoted, at = [], 1, 1, b"", False, 0
+    """(physical line, raw) of each record, character by character; OpenQuote where the last one
+    never ends."""
+    records: list[tuple[int, bytes]] = []
+    line = first_line = 1
+    current, at, quoted = b"", 0, False
+    field = b""  # what is there of the field, as long as it is not quoted
     while at < len(data):
         byte = data[at : at + 1]
-        if form.escapes and byte == form.escapes:
-            current += data[at : at + 2]
-            at += 2
-            continue
-        if form.quote and byte == form.quote:
-            quoted = not quoted
-        if not quoted and data.startswith(end, at):
+        if quoted:
+            if form.escapes and byte == form.escapes:
+                byte = data[at : at + 2]
+            elif byte == form.quote and data[at + 1 : at + 2] == form.quote:
+                byte = byte * 2
+            elif byte == form.quote:
+                quoted, field = False, b"closed"
+            line += byte.endswith(b"\n") or (
+                byte.endswith(b"\r") and data[at + 1 : at + 2] != b"\n"
+            )
+        elif data.startswith(end, at):
             if current:
                 records.append((first_line, current))
+            line += 1
+            first_line, current, field = line, b"", b""
             at += len(end)
-            line += 1
-            first_line, current = line, b""
             continue
-        if quoted and byte in b"\r\n" and not (byte == b"\r" and data[at + 1 : at + 2] == b"\n"):
-            line += 1
+        elif byte == form.delimiter:
+            field = b""
+        elif byte == form.quote and field in (b"", b" "):
+            quoted = True
+        else:
+            field += byte
         current += byte
-        at += 1
+        at += len(byte)
+    if quoted:
+        raise OpenQuote("the last")
     if current:
         records.append((first_line, current))
     return records
@@ -101,16 +121,39 @@ def test_every_record_is_cut_byte_for_byte(
 
 
 @given(
-    st.lists(st.sampled_from([b"a", b",", b'"x"', b'"\\""', b'"\n"', b"\n"]), max_size=20),
+    st.lists(st.sampled_from(list('a,"\\ \n')), max_size=25),
     st.lists(st.integers(1, 5), max_size=20),
+    st.sampled_from([CSV, BACKSLASH, RecordForm(b"'", None, b";"), PLAIN]),
 )
-def test_backslash_escapes(pieces: list[bytes], sizes: list[int]) -> None:
-    data = b"".join(pieces)
+def test_quotes_anywhere(characters: list[str], sizes: list[int], form: RecordForm) -> None:
+    """Most of these are damaged. They are told apart all the same, in chunks of any size."""
+    data = "".join(characters).encode()
+    data = data.replace(b'"', form.quote or b'"').replace(b",", form.delimiter)
     try:
-        found = count(chunked(data, sizes), BACKSLASH)
+        expected = slow_records(data, form, b"\n")
     except OpenQuote:
-        pytest.fail("every quote here is closed")
-    assert found == len(slow_records(data, BACKSLASH, b"\n"))
+        with pytest.raises(OpenQuote):
+            count(chunked(data, sizes), form)
+        return
+    found = list(cut(chunked(data, sizes), form, range(1, len(expected) + 1)))
+    assert [(record.physical_line, record.raw) for record in found] == expected
+    assert count(chunked(data, sizes), form) == len(expected)
+
+
+@given(files(), st.integers(1, 9), st.lists(st.integers(1, 9), max_size=20))
+def test_what_fits_the_form_leaves_no_doubt(
+    file: tuple[bytes, bytes], fields: int, sizes: list[int]
+) -> None:
+    data, _ = file
+    rows = list(csv.reader(io.StringIO(data.decode(), newline="")))
+    scanner = RecordScanner(RecordForm(fields=fields))
+    for chunk in chunked(data, sizes):
+        scanner.feed(chunk)
+    scanner.finish()
+    if all(len(row) == fields for row in rows if row):
+        assert scanner.doubts == 0
+    elif all(len(row) > fields for row in rows if row):
+        assert scanner.doubts > 0
 
 
 @pytest.mark.parametrize(
@@ -138,8 +181,42 @@ def test_nul_is_noticed_and_blank_lines_are_counted_apart() -> None:
     assert scanner.physical_lines == 4
 
 
-@pytest.mark.parametrize("sizes", [[], [1] * 30, [3, 4]])
-def test_skipping_physical_lines(sizes: list[int]) -> None:
-    chunks = chunked(b"title\nsecond\nthird\n", sizes)
-    assert b"".join(skip_lines(chunks, 2)) == b"third\n"
-    assert b"".join(skip_lines([b"only\n"], 2)) == b""
+@given(
+    st.lists(st.sampled_from(["a", "", "bc"]), max_size=6),
+    ends,
+    st.integers(0, 7),
+    st.lists(st.integers(1, 4), max_size=20),
+)
+def test_skipping_physical_lines(
+    lines: list[str], end: str, skipped: int, sizes: list[int]
+) -> None:
+    data = "".join(line + end for line in lines).encode()
+    rest = "".join(line + end for line in lines[skipped:]).encode()
+    assert b"".join(skip_lines(chunked(data, sizes), skipped)) == rest
+
+
+@pytest.mark.parametrize("size", [1 << 10, 8 << 20])
+def test_a_huge_record_costs_no_more_than_its_bytes(size: int) -> None:
+    """A quoted field of 60 MiB, in chunks of any size: seconds would mean that it is looked at
+    again and again."""
+    filler = b'line, ""quoted""\n' * 64
+    record = b'"' + filler * ((60 << 20) // len(filler)) + b'",1\n'
+    chunks = [record[at : at + size] for at in range(0, len(record), size)]
+    began = time.process_time()
+    assert count([*chunks, b"2,3\n"], CSV) == 2
+    assert time.process_time() - began < 10
+
+
+def test_a_record_without_end_is_given_up_early() -> None:
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        yield b'1,2\n3,"'
+        while True:
+            taken += 1 << 20
+            yield b"four\n" * ((1 << 20) // 5)
+
+    with pytest.raises(OpenQuote, match=r"record 2 \(line 2\) has no end within 64 MiB"):
+        count(endless(), CSV)
+    assert taken < 3 * MAX_RECORD_BYTES

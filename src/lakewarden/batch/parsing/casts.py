@@ -124,6 +124,8 @@ def checks(target: Target, raw: str, value: str) -> Iterator[Check]:
         last = _LAST if isinstance(target.kind, DateType) else f"{_LAST} 23:59:59.999999"
         outside = f"{value} NOT BETWEEN CAST('{_FIRST}' AS {kind}) AND CAST('{last}' AS {kind})"
         yield Check(outside, target.name, "range", "outside of the years 0001 to 9999")
+    if isinstance(target.kind, TimeType):
+        yield Check(f"{value} >= TIME '24:00:00'", target.name, "range", "no time of a day")
     if target.required:
         yield Check(f"{value} IS NULL", target.name, "required", "required, and empty")
 

@@ -1,19 +1,24 @@
 """Records on local disk → rows as the table wants them, and why the others do not fit.
 
-The quick way assumes that every record fits and compares counts. Only where they disagree are
-the records looked at one by one (`diagnose`), and the part is written again without the misfits.
+The quick way assumes that every record fits and compares counts. Only where they disagree, or a
+part is doubtful, are the records looked at one by one (`diagnose`), and the part is written again
+without the misfits.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.types import DecimalType, StringType
+
 from lakewarden.batch.duck import identifier, literal
 from lakewarden.batch.parsing.casts import Check, Target, cast, checks, nul_checks
-from lakewarden.batch.parsing.records import record_form, without_wide
+from lakewarden.batch.parsing.records import JSON_DELIMITER, RecordForm, record_form
+from lakewarden.batch.parsing.structure import Flaw, cut_out
 from lakewarden.tables.template import CsvOptions, FileFormat
 
 if TYPE_CHECKING:
@@ -22,8 +27,9 @@ if TYPE_CHECKING:
 # Longer records are misfits. DuckDB keeps one whole in memory.
 MAX_LINE_BYTES = 2 << 20
 
-# No text may hold this raw: JSON forbids it, so a JSON line is always one field.
-_UNIT_SEPARATOR = "\x1f"
+# Whatever is passed over silently is found by the counts. Measured with the line end.
+_LENIENT = f"max_line_size = {MAX_LINE_BYTES + 2}, ignore_errors = true"
+_NO_NULL = "\x02no text is null\x03"  # DuckDB wants at least one
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,10 @@ class Shape:
     options: CsvOptions
 
     @cached_property
+    def form(self) -> RecordForm:
+        return record_form(self.format, self.options, len(self.columns))
+
+    @cached_property
     def position(self) -> dict[str, int]:
         return {name: number for number, name in enumerate(self.columns)}
 
@@ -44,8 +54,9 @@ class Shape:
 class Part:
     """A stretch of whole records of one file, as UTF-8 on local disk (Parquet: the file itself).
 
-    `first` is the record number of its first record. `gaps`, filled in by a diagnosis, are the
-    records (from 1, within the part) that the parser drops, so that the others keep their numbers.
+    `first` is the record number of its first record. `quoted`: there are quotes in it. `doubtful`:
+    a parser might read it otherwise than we do, so it has to be diagnosed before it is read.
+    `gaps`, filled in by a diagnosis: where records were cut out, so that others keep their number.
     """
 
     path: Path
@@ -54,7 +65,9 @@ class Part:
     records: int
     shape: Shape
     has_nul: bool = False
-    gaps: tuple[int, ...] = ()
+    quoted: bool = True
+    doubtful: bool = False
+    gaps: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -82,16 +95,45 @@ def select(part: Part, batch: str) -> str:
 
 
 def diagnose(connection: "DuckDBPyConnection", part: Part) -> tuple[Part, Sequence[Defect]]:
-    """Look at every record: the part with its gaps filled in, and the records that do not fit."""
-    _narrow(part)
-    broken = _broken_records(connection, part)
-    known = replace(part, gaps=tuple(sorted(broken)))
-    found = [*_misfits(connection, known)]
+    """Look at every record: the part as it can be read, without broken records (they are cut out
+    of its file), and all the records that do not fit."""
+    broken = _cut_out(part)
+    known = replace(part, gaps=_write_gaps(part, list(broken)), doubtful=False)
     structural = [
         Defect(part.first + number - 1, None, reason, message)
         for number, (reason, message) in broken.items()
     ]
-    return known, sorted([*structural, *found], key=lambda defect: defect.number)
+    found = [*structural, *_misfits(connection, known)]
+    return known, sorted(found, key=lambda defect: defect.number)
+
+
+def _cut_out(part: Part) -> Mapping[int, Flaw]:
+    """Broken records by their number within the part; they are gone from its file."""
+    shape = part.shape
+    if shape.format is FileFormat.PARQUET:
+        return {}
+    broken = cut_out(part.path, shape.form, max_bytes=MAX_LINE_BYTES)
+    if shape.format is FileFormat.JSON:
+        return {n: _NO_JSON if flaw.reason == "columns" else flaw for n, flaw in broken.items()}
+    return broken
+
+
+_NO_JSON = Flaw("json", "not a JSON object on one line")
+
+
+def _write_gaps(part: Part, broken: Sequence[int]) -> Path | None:
+    """A table of `kept` and `dropped`: after so many kept records, so many had been cut out."""
+    if not broken:
+        return None
+    # The j-th broken record r has r - j kept ones before it; of neighbours the last one counts.
+    dropped = {number - j: j for j, number in enumerate(broken, start=1)}
+    path = part.path.with_suffix(".gaps")
+    columns = {"kept": list(dropped), "dropped": list(dropped.values())}
+    pq.write_table(pa.table(columns, schema=_GAPS), path)
+    return path
+
+
+_GAPS = pa.schema([("kept", pa.int64()), ("dropped", pa.int64())])
 
 
 def _misfits(connection: "DuckDBPyConnection", part: Part) -> Iterator[Defect]:
@@ -132,20 +174,33 @@ def _raw_csv(part: Part) -> str:
         f"f{shape.position[target.name]} AS c{number}"
         for number, target in enumerate(shape.targets)
     )
-    rows = _read_csv(part, _on_error(part))
-    return f"SELECT {fields}, row_number() OVER () AS k FROM {rows}"
+    return f"SELECT {fields}, row_number() OVER () AS k FROM {_read_csv(part)}"
 
 
 def _raw_json(part: Part) -> str:
     fields = ", ".join(
-        f"json_extract_string(j, '$.{target.name}') AS c{number}"
-        for number, target in enumerate(part.shape.targets)
+        f"{_json_text(target)} AS c{number}" for number, target in enumerate(part.shape.targets)
     )
-    lines = _read_lines(part, _on_error(part))
+    lines = _read_lines(part)
     whole = "CASE WHEN json_valid(line) AND json_type(line) = 'OBJECT' THEN line END"
     return (
         f"SELECT {fields}, j, k FROM (SELECT {whole} AS j, row_number() OVER () AS k FROM {lines})"
     )
+
+
+def _json_text(target: Target) -> str:
+    """SQL for a field of j as text. DuckDB passes a number with a point or an exponent through a
+    double; where its digits matter they are looked up in the line."""
+    path = literal(f"$.{target.name}")
+    text = f"json_extract_string(j, {path})"
+    if not isinstance(target.kind, DecimalType | StringType):
+        return text
+    # Within a string there is no bare quote, so this matches fields only; of several with this
+    # name, at other depths, the one of the same value. Where digits still differ nobody knows.
+    field = literal(rf'"{target.name}"\s*:\s*(-?[0-9][0-9.eE+-]*)')
+    same = f"list_filter(regexp_extract_all(j, {field}, 1), n -> n::DOUBLE = {text}::DOUBLE)"
+    digits = f"CASE WHEN len(list_distinct({same})) = 1 THEN {same}[1] END"
+    return f"CASE WHEN json_type(j, {path}) = 'DOUBLE' THEN {digits} ELSE {text} END"
 
 
 def _raw_parquet(part: Part) -> str:
@@ -160,45 +215,27 @@ def _raw_parquet(part: Part) -> str:
     )
 
 
-def _on_error(part: Part) -> str:
-    """How broken records are passed over. After a misplaced quote `ignore_errors` silently leaves
-    out good records that follow; where rejects are stored it does not (DuckDB 1.5.5). The quick
-    way may lose them: the counts tell."""
-    return f"{_storing_rejects(part)}, rejects_limit = 1" if part.gaps else "ignore_errors = true"
-
-
-def _storing_rejects(part: Part) -> str:
-    errors, scans = _reject_tables(part)
-    return (
-        f"store_rejects = true, rejects_table = {literal(errors)}, rejects_scan = {literal(scans)}"
-    )
-
-
-def _reject_tables(part: Part) -> tuple[str, str]:
-    """Tables of the session's own, for one part."""
-    stem = re.sub(r"\W", "_", part.path.stem)
-    return f"rejects_errors_{stem}", f"rejects_scans_{stem}"
-
-
-def _read_csv(part: Part, on_error: str) -> str:
+def _read_csv(part: Part) -> str:
     options = part.shape.options
     columns = ", ".join(f"'f{number}': 'VARCHAR'" for number in range(len(part.shape.columns)))
-    nulls = ", ".join(literal(text) for text in options.null_strings)
+    nulls = ", ".join(literal(text) for text in options.null_strings or (_NO_NULL,))
     quote = options.quote or ""
     escape = options.escape or quote
     return (
         f"read_csv({literal(str(part.path))}, columns = {{{columns}}}, header = false,"
         f" auto_detect = false, delim = {literal(options.delimiter)}, quote = {literal(quote)},"
-        f" escape = {literal(escape)}, nullstr = [{nulls}], max_line_size = {MAX_LINE_BYTES},"
-        f" {on_error})"
+        f" escape = {literal(escape)}, nullstr = [{nulls}], {_LENIENT},"
+        # Threads that begin in the middle of a file take lines within quotes for records.
+        f" parallel = {'false' if part.quoted else 'true'})"
     )
 
 
-def _read_lines(part: Part, on_error: str) -> str:
+def _read_lines(part: Part) -> str:
+    delimiter = literal(JSON_DELIMITER.decode())
     return (
         f"read_csv({literal(str(part.path))}, columns = {{'line': 'VARCHAR'}}, header = false,"
-        f" auto_detect = false, delim = {literal(_UNIT_SEPARATOR)}, quote = '', escape = '',"
-        f" max_line_size = {MAX_LINE_BYTES}, {on_error})"
+        f" auto_detect = false, delim = {delimiter}, quote = '', escape = '',"
+        f" {_LENIENT})"
     )
 
 
@@ -236,6 +273,9 @@ def _json_checks(targets: Sequence[Target]) -> Iterator[Check]:
     yield Check(unknown, None, "unexpected-field", "a field that the template does not name")
     twice = "len(json_keys(j)) <> len(list_distinct(json_keys(j)))"
     yield Check(twice, None, "repeated-field", "a field twice")
+    for number, target in enumerate(targets):
+        unknown = f"c{number} IS NULL AND json_type(j, {literal(f'$.{target.name}')}) = 'DOUBLE'"
+        yield Check(unknown, target.name, "json", "a number whose digits cannot be told")
 
 
 def _number(part: Part) -> str:
@@ -245,77 +285,6 @@ def _number(part: Part) -> str:
 
 
 def _gap_join(part: Part) -> str:
-    """The j-th dropped record r has r - j kept rows before it: later rows are j further on."""
-    if not part.gaps:
+    if part.gaps is None:
         return ""
-    rows = ", ".join(f"({gap - j}, {j})" for j, gap in enumerate(part.gaps, start=1))
-    return (
-        " ASOF LEFT JOIN (SELECT kept, max(dropped) AS dropped"
-        f" FROM (VALUES {rows}) AS g(kept, dropped) GROUP BY kept) AS gap ON k > gap.kept"
-    )
-
-
-# --- records that the parser cannot read ----------------------------------------------------
-
-_STRUCTURAL = {
-    "MISSING COLUMNS": "columns",
-    "TOO MANY COLUMNS": "columns",
-    "UNQUOTED VALUE": "quote",
-    "LINE SIZE OVER MAXIMUM": "too-long",
-}
-
-
-# Fields more than there are columns, from which on DuckDB's explanations take too much memory:
-# it keeps the whole record once for each of them (1.5.5; a record of 80 kB of commas takes 1 GB).
-_WIDE = 100
-
-
-def _narrow(part: Part) -> None:
-    """Put a short record with too many fields in the place of each with far too many."""
-    if part.shape.format is FileFormat.PARQUET:
-        return
-    text = part.shape.format is FileFormat.CSV
-    options = part.shape.options
-    delimiter = options.delimiter if text else _UNIT_SEPARATOR
-    columns = len(part.shape.columns) if text else 1
-    data = part.path.read_bytes()
-    form = record_form(part.shape.format, options)
-    by = (delimiter * columns + ".").encode()
-    narrow = without_wide(data, form, delimiter.encode(), columns + _WIDE, by)
-    if narrow is not data:
-        part.path.write_bytes(narrow)
-
-
-def _broken_records(connection: "DuckDBPyConnection", part: Part) -> dict[int, tuple[str, str]]:
-    """Record number (from 1, within the part) → reason and message, of what the parser drops."""
-    if part.shape.format is FileFormat.PARQUET:
-        return {}
-    errors, scans = _reject_tables(part)
-    keep = f"{_storing_rejects(part)}, rejects_limit = 0"
-    read = _read_csv if part.shape.format is FileFormat.CSV else _read_lines
-    # The window makes DuckDB read in order, so that every record's number is right; the rejects
-    # are there when the answer was fetched.
-    numbered = f"SELECT row_number() OVER () AS k FROM {read(part, keep)}"
-    connection.execute(f"SELECT max(k) FROM ({numbered})").fetchall()
-    found = connection.execute(
-        "SELECT line, arg_min(error_type::VARCHAR, byte_position),"
-        f" arg_min(error_message, byte_position) FROM {errors} GROUP BY line"
-    ).fetchall()
-    connection.execute(f"DROP TABLE {errors}; DROP TABLE {scans}")
-    return {line: _explain(str(kind), message, part) for line, kind, message in found}
-
-
-def _explain(kind: str, message: str, part: Part) -> tuple[str, str]:
-    """Our own words: DuckDB's may quote the data."""
-    reason = _STRUCTURAL.get(kind, "record")
-    if reason == "columns":
-        expected = len(part.shape.columns)
-        found = re.search(r"Found: (\d+)", message)
-        # DuckDB counts no further than the first column too many.
-        count = "more" if kind == "TOO MANY COLUMNS" or not found else found[1]
-        return reason, f"expected {expected} columns, found {count}"
-    if reason == "quote":
-        return reason, "text follows a closing quote, or a quote is not closed"
-    if reason == "too-long":
-        return reason, f"longer than {MAX_LINE_BYTES >> 20} MiB"
-    return reason, kind.lower()
+    return f" ASOF LEFT JOIN read_parquet({literal(str(part.gaps))}) AS gap ON k > gap.kept"

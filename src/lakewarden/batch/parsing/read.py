@@ -7,7 +7,6 @@ import csv
 import hashlib
 import io
 import itertools
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -117,41 +116,45 @@ class Reader:
         emit: Callable[[Part], None],
     ) -> tuple[int, int]:
         options = source.csv_options
-        scanner = RecordScanner(
-            record_form(source.format, source.csv_options), skipped=options.skip_rows
-        )
-        text = skip_lines(text, options.skip_rows)
         columns: Sequence[str] = [column.name for column in template.columns]
-        rest = b""
+        form = record_form(source.format, options, len(columns))
+        scanner = RecordScanner(form, skipped=options.skip_rows)
+        whole = _whole_records(skip_lines(text, options.skip_rows), scanner)
+        headers = 0
         if source.format is FileFormat.CSV and options.header:
-            columns, rest = _header(text, scanner, template, options)
+            columns, whole = _header(whole, scanner, template, options)
+            headers = 1
         shape = Shape(source.format, columns, targets(template, options), options)
-        headers = scanner.records
-        whole = _whole_records(rest, text, scanner)
-        for path, first, records in self._files(whole, scanner, stem):
-            emit(Part(path, file.name, first, records, shape, scanner.has_nul))
+        for part in self._parts(file, shape, whole, scanner, stem, headers):
+            emit(part)
         return scanner.records - headers, scanner.blank_lines
 
-    def _files(
-        self, whole: Iterable[bytes], scanner: RecordScanner, stem: str
-    ) -> Iterator[tuple[Path, int, int]]:
-        """Write records to files of about part_bytes; yield (path, first record, records)."""
-        number, written = 0, 0
-        before = scanner.records
-        output = None
-        for data in whole:
-            if output is None:
-                path = self.folder / f"{stem}-{number:04d}.txt"
-                output = path.open("wb")
-            output.write(data)
-            written += len(data)
-            if written >= self.part_bytes:
-                output.close()
-                yield path, before + 1, scanner.records - before
-                output, written, before, number = None, 0, scanner.records, number + 1
-        if output is not None:
-            output.close()
-            yield path, before + 1, scanner.records - before
+    def _parts(
+        self,
+        file: DeliveredFile,
+        shape: Shape,
+        whole: Iterator[bytes],
+        scanner: RecordScanner,
+        stem: str,
+        before: int,
+    ) -> Iterator[Part]:
+        """Write records to files of about part_bytes; `before` records went another way."""
+        doubts = 0
+        for number in itertools.count():
+            path = self.folder / f"{stem}-{number:04d}.txt"
+            if not _write_up_to(path, whole, self.part_bytes):
+                return
+            yield Part(
+                path,
+                file.name,
+                before + 1,
+                scanner.records - before,
+                shape,
+                has_nul=scanner.has_nul,
+                quoted=scanner.has_quotes,
+                doubtful=scanner.doubts > doubts,
+            )
+            before, doubts = scanner.records, scanner.doubts
 
     def _read_parquet(
         self,
@@ -214,26 +217,36 @@ def targets(template: Template, options: CsvOptions) -> Sequence[Target]:
     ]
 
 
-def _whole_records(rest: bytes, text: Iterable[bytes], scanner: RecordScanner) -> Iterator[bytes]:
-    for chunk in itertools.chain((rest,), text):
+def _whole_records(text: Iterable[bytes], scanner: RecordScanner) -> Iterator[bytes]:
+    for chunk in text:
         if out := scanner.feed(chunk):
             yield out
     if out := scanner.finish():
         yield out
 
 
-_LINE_END = re.compile(rb"\r\n|\n|\r(?!\Z)")
+def _write_up_to(path: Path, pieces: Iterator[bytes], least: int) -> int:
+    """Write pieces until there are `least` bytes or no more of them; returns the bytes written."""
+    written = 0
+    for piece in pieces:
+        with path.open("ab" if written else "wb") as output:
+            output.write(piece)
+        written += len(piece)
+        if written >= least:
+            break
+    return written
 
 
 def _header(
-    text: Iterator[bytes], scanner: RecordScanner, template: Template, options: CsvOptions
-) -> tuple[Sequence[str], bytes]:
-    """The file's column names, checked, and the bytes that were read beyond its header."""
-    record, rest = _first_record(text, scanner)
-    if not record:
+    whole: Iterator[bytes], scanner: RecordScanner, template: Template, options: CsvOptions
+) -> tuple[Sequence[str], Iterator[bytes]]:
+    """The file's column names, checked, and the records after them."""
+    first = next(whole, b"")
+    _, ends = scanner.spans(first)
+    if not len(ends):
         raise HeaderMissing("no header: the file holds no record", hint=_HINT_HEADER)
-    names = _split(record.decode(), options)
-    where = f"line {options.skip_rows + scanner.blank_lines + 1}: "
+    names = _split(first[: ends[0]].rstrip(b"\r\n").decode(), options)
+    where = f"line {options.skip_rows + scanner.lines_before_first + 1}: "
     expected = {column.name for column in template.columns}
     known = sum(name in expected for name in names)
     # What is no header is data, which no message may tell.
@@ -244,25 +257,11 @@ def _header(
             hint=_HINT_HEADER,
         )
     _check_columns(names, template, where)
-    return names, rest
+    rest = first[ends[0] :]
+    return names, itertools.chain([rest] if rest else [], whole)
 
 
 _HINT_HEADER = "deliver the names of the columns first, or set csv_options.header to false"
-
-
-def _first_record(text: Iterator[bytes], scanner: RecordScanner) -> tuple[bytes, bytes]:
-    """The first record, and what was read after it."""
-    held = b""
-    for chunk in text:
-        held += chunk
-        at = 0
-        while end := _LINE_END.search(held, at):
-            out = scanner.feed(held[at : end.end()])
-            at = end.end()
-            if scanner.records:
-                return out, held[at:]
-        held = held[at:]
-    return scanner.feed(held) + scanner.finish(), b""
 
 
 def _split(record: str, options: CsvOptions) -> Sequence[str]:

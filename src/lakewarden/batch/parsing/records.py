@@ -1,12 +1,15 @@
 """Counting and cutting records, independently of the parser that loads them.
 
-A record is a non-blank logical line: it ends at the first line end outside quotes. Blank lines
-are counted apart. The scanner folds over bytes in which quotes and line ends are the ASCII ones
-(UTF-8, or a codec whose other bytes never collide with them), in chunks of any size.
+A record is a non-blank logical line: it ends at the first line end outside quotes. A quote opens a
+field where it is its first character, or the second after a space (as DuckDB has it, which then
+leaves out the spaces around the quotes); any other quote in a field that began without is text.
+Blank lines are counted apart. The scanner folds over UTF-8, in chunks of any size.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -32,23 +35,58 @@ class OpenQuote(Refused):
 
 @dataclass(frozen=True)
 class RecordForm:
-    """How records are quoted. `quote` None: never. `escape` None or equal to it: doubled quotes."""
+    """How records are quoted and delimited. `quote` None: never. `escape` None or equal to it:
+    doubled quotes. `fields` is how many each record should have; None: nobody knows yet."""
 
     quote: bytes | None = b'"'
     escape: bytes | None = None
+    delimiter: bytes = b","
+    fields: int | None = None
 
     @property
     def escapes(self) -> bytes | None:
         """The escape byte, where it is one of its own."""
         return self.escape if self.quote and self.escape and self.escape != self.quote else None
 
+    @cached_property
+    def record(self) -> re.Pattern[bytes]:
+        """One record, whatever its quotes look like; group 1 is its line end."""
+        return _record_pattern(self)
 
-def record_form(form: FileFormat, options: CsvOptions) -> RecordForm:
-    """How a source's records are quoted: JSON lines never, CSV as its options say."""
-    if form is not FileFormat.CSV or not options.quote:
-        return RecordForm(quote=None)
+    def field(self, *, strict: bool) -> bytes:
+        """The pattern of one field. `strict`: as the form wants it; otherwise also text after a
+        closing quote (up to the next delimiter) and doubled quotes where an escape is due."""
+        rest = b"[^%b\r\n]*+" % re.escape(self.delimiter)
+        if not self.quote:
+            return rest
+        quote, escape = re.escape(self.quote), self.escapes
+        space, spaces = (b"", b"") if self.delimiter == b" " else (b" ?+", b" *+")
+        inside = b"[^%b]++" % quote
+        doubled = b"|" + quote * 2
+        if escape:
+            inside = b"[^%b%b]++|%b(?s:.)" % (quote, re.escape(escape), re.escape(escape))
+            doubled = b"" if strict else doubled
+        after = spaces + b"(?=%b|\\Z)" % re.escape(self.delimiter) if strict else rest
+        quoted = space + quote + b"(?:" + inside + doubled + b")*+" + quote + after
+        return b"(?>" + quoted + b"|(?!" + space + quote + b")" + rest + b")"
+
+
+# No text may hold this raw: JSON forbids it, so a JSON line is always one field.
+JSON_DELIMITER = b"\x1f"
+
+
+def record_form(kind: FileFormat, options: CsvOptions, fields: int | None = None) -> RecordForm:
+    """How a text source's records are quoted: JSON lines never, CSV as its options say."""
+    if kind is FileFormat.JSON:
+        return RecordForm(quote=None, delimiter=JSON_DELIMITER, fields=1)
+    quote = options.quote.encode() if options.quote else None
     escape = options.escape.encode() if options.escape else None
-    return RecordForm(options.quote.encode(), escape)
+    return RecordForm(quote, escape, options.delimiter.encode(), fields)
+
+
+def _record_pattern(form: RecordForm) -> re.Pattern[bytes]:
+    field, delimiter = form.field(strict=False), re.escape(form.delimiter)
+    return re.compile(field + b"(?:" + delimiter + field + b")*+(\r\n|\n|\r)")
 
 
 class Record(NamedTuple):
@@ -57,6 +95,16 @@ class Record(NamedTuple):
     number: int
     physical_line: int
     raw: bytes
+
+
+class Span(NamedTuple):
+    """Where a record stands in the bytes that were scanned, and where its line end stops."""
+
+    number: int
+    physical_line: int
+    start: int
+    end: int
+    after: int
 
 
 class RecordScanner:
@@ -68,16 +116,19 @@ class RecordScanner:
         self._form = form
         self._keep_blank = keep_blank
         self._skipped = skipped
-        self._held = b""  # a CR at a chunk's end, whose LF may come with the next
-        self._pending: list[bytes] = []  # the record that has begun and not ended
-        self._pending_bytes = 0
-        self._in_quote = False
-        self._escaped = False  # the chunk ended right after an escape
+        self._pending = b""  # from the start of the record that has no end yet
+        self._waiting: list[bytes] = []  # what came after it
+        self._waiting_bytes = 0
         self._line_end: bytes | None = None
         self.records = 0
         self.blank_lines = 0
+        self.lines_before_first = 0  # blank ones, before the first record
         self.inner_lines = 0  # line ends within quotes
         self.has_nul = False
+        self.has_quotes = False
+        # How often there was something that a parser may read otherwise than we do: a quote where
+        # the form puts none, more delimiters than the fields need.
+        self.doubts = 0
 
     @property
     def physical_lines(self) -> int:
@@ -86,119 +137,133 @@ class RecordScanner:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take more bytes; return what is complete: whole records with their line ends."""
-        data = self._held + chunk if self._held else chunk
-        self._held = b""
-        if data.endswith(b"\r"):
-            data, self._held = data[:-1], b"\r"
-        return self._scan(data)
+        if not chunk:
+            return b""
+        if b"\0" in chunk:
+            self.has_nul = True
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk)
+        # A long record is looked at again only when it has doubled, so that its cost stays linear.
+        held = len(self._pending)
+        if self._waiting_bytes < held and held + self._waiting_bytes <= MAX_RECORD_BYTES:
+            return b""
+        return self._scan(self._take())
 
     def finish(self) -> bytes:
         """Take the end of the input; return the last record where no line end followed it."""
-        out = self._scan(self._held) if self._held else b""
-        self._held = b""
-        if self._in_quote:
+        data = self._take()
+        out = self._scan(data, last=True) if data else b""
+        rest = self._take()
+        if rest:
+            out += self._scan(rest + (self._line_end or b"\n"), last=True)
+        if self._pending:
             raise OpenQuote(
-                f"{self._pending_place()} opens a quote that is never closed",
+                f"{self._place()} opens a quote that is never closed",
                 hint="deliver the file whole, or set csv_options.quote to what the file uses"
                 " ('' for none)",
             )
-        last = b"".join(self._pending)
-        self._pending, self._pending_bytes = [], 0
-        if last:
-            self.records += 1
-            last += self._line_end or b"\n"
-        return out + last
+        return out
 
     def spans(self, whole: bytes) -> tuple[_Positions, _Positions]:
         """Where each record starts and ends (line end included) in what `feed` returned."""
-        probe = RecordScanner(self._form)
-        probe._line_end = self._line_end
-        ends, _ = probe._ends_outside_quotes(whole)
+        marks, _ = _outside(whole, self._form)
+        ends = self._ends(whole, marks)
         starts = np.concatenate((np.zeros(1, dtype=np.int64), ends))[: len(ends)]
-        records = (ends - starts) > len(self._line_end or b"\n")
+        records = (ends - starts) > self._width
         return starts[records], ends[records]
 
-    def _scan(self, data: bytes) -> bytes:
-        if not data:
-            return b""
-        if b"\0" in data:
-            self.has_nul = True
-        if self._plain(data):
-            return self._scan_plain(data)
-        return self._scan_quoted(data)
+    @property
+    def _width(self) -> int:
+        return len(self._line_end or b"\n")
 
-    def _plain(self, data: bytes) -> bool:
-        quote = self._form.quote
-        return not self._in_quote and not self._escaped and (quote is None or quote not in data)
+    def _take(self) -> bytes:
+        pieces = [self._pending, *self._waiting] if self._pending else self._waiting
+        data = b"".join(pieces)
+        self._pending, self._waiting, self._waiting_bytes = b"", [], 0
+        return data
 
-    def _scan_plain(self, data: bytes) -> bytes:
+    def _scan(self, data: bytes, *, last: bool = False) -> bytes:
+        """Release whole records; `data` begins where a record does."""
+        held = b""
+        if data.endswith(b"\r") and not last:  # its LF may come with the next chunk
+            data, held = data[:-1], b"\r"
+        if self._form.quote and self._form.quote in data:
+            self.has_quotes = True
+            released = self._scan_quoted(data)
+        else:
+            released = self._scan_plain(data)
+        self._pending = data[released[1] :] + held
+        if len(self._pending) > MAX_RECORD_BYTES:
+            raise OpenQuote(
+                f"{self._place()} has no end within {MAX_RECORD_BYTES >> 20} MiB",
+                hint="look for an open quote there, or set csv_options.quote to what the file uses",
+            )
+        return released[0]
+
+    def _scan_plain(self, data: bytes) -> tuple[bytes, int]:
         """No quotes here: counting and finding are enough, which run at memory speed."""
-        line_feeds = data.count(b"\n")
-        returns = data.count(b"\r")
-        pairs = data.count(b"\r\n") if returns and line_feeds else 0
-        if not self._agree(pairs, line_feeds - pairs, returns - pairs):
+        line_feeds, returns, pairs = _line_ends(data)
+        if not self._agree(line_feeds - pairs, returns - pairs, pairs):
             raise self._mixed(data, _marks(data))
-        ends = line_feeds + returns - pairs
-        if not ends:
-            return self._hold(data)
+        found = line_feeds + returns - pairs
+        if not found:
+            return b"", 0
         end = self._line_end or b"\n"
-        if end * 2 in data or (not self._pending and data.startswith(end)):
-            return self._emit(data, _line_ends(data, end))
-        self.records += ends
+        if end * 2 in data or data.startswith(end):
+            return self._release(data, self._ends(data, _marks(data)))
         cut = data.rfind(end) + len(end)
-        return self._release(data[:cut], data[cut:])
+        self.records += found
+        self._count_fields(data, cut, found)
+        return data[:cut], cut
 
-    def _scan_quoted(self, data: bytes) -> bytes:
-        ends, inner = self._ends_outside_quotes(data)
-        self.inner_lines += inner
-        return self._emit(data, ends) if len(ends) else self._hold(data)
-
-    def _ends_outside_quotes(self, data: bytes) -> tuple[_Positions, int]:
-        """Positions just after each line end outside quotes, and how many lie inside."""
-        quotes = _positions(self._without_escaped(data), self._form.quote or b"")
-        parity = int(self._in_quote)
-        self._in_quote = bool((parity + len(quotes)) & 1)
+    def _scan_quoted(self, data: bytes) -> tuple[bytes, int]:
+        marks, clear = _outside(data, self._form)
         codes = np.frombuffer(data, dtype=np.uint8)
-        marks = _marks(data)
-        outside = ((np.searchsorted(quotes, marks) + parity) & 1) == 0
-        kept = marks[outside]
-        is_lf = codes[kept] == _LF
-        paired = is_lf & (kept > 0) & (codes[np.maximum(kept - 1, 0)] == _CR)
-        pairs = int(paired.sum())
-        line_feeds = int(is_lf.sum())
-        if not self._agree(pairs, line_feeds - pairs, len(kept) - line_feeds - pairs):
-            raise self._mixed(data, kept)
-        ends = kept[is_lf] + 1 if self._line_end != b"\r" else kept + 1
-        return ends, self._count_inner(codes, marks[~outside])
+        is_lf = codes[marks] == _LF
+        paired = is_lf[1:] & (codes[marks[:-1]] == _CR) & (np.diff(marks) == 1)
+        pairs, line_feeds = int(paired.sum()), int(is_lf.sum())
+        if not self._agree(line_feeds - pairs, len(marks) - line_feeds - pairs, pairs):
+            raise self._mixed(data, marks)
+        ends = self._ends(data, marks)
+        if not len(ends):
+            return b"", 0
+        self.doubts += not clear
+        return self._release(data, ends)
 
-    def _count_inner(self, codes: npt.NDArray[np.uint8], inside: _Positions) -> int:
-        """Physical lines within quotes: CRLF is one."""
-        after_cr = codes[np.maximum(inside - 1, 0)] == _CR
-        return len(inside) - int(((codes[inside] == _LF) & (inside > 0) & after_cr).sum())
+    def _ends(self, data: bytes, marks: _Positions) -> _Positions:
+        """Positions just after each line end, from those of the CR and LF in them."""
+        if self._line_end == b"\r":
+            return marks + 1
+        ends: _Positions = marks[np.frombuffer(data, dtype=np.uint8)[marks] == _LF] + 1
+        return ends
 
-    def _without_escaped(self, data: bytes) -> bytes:
-        """The same length, with every escape and the byte after it made harmless."""
-        escape = self._form.escapes
-        if escape is None:
-            return data
-        if escape not in data and not self._escaped:
-            return data
-        out = bytearray(data)
-        at = 0
-        if self._escaped:
-            out[0] = 0
-            at = 1
-        self._escaped = False
-        while (at := data.find(escape, at)) >= 0:
-            out[at] = 0
-            if at + 1 == len(data):
-                self._escaped = True
-                break
-            out[at + 1] = 0
-            at += 2
-        return bytes(out)
+    def _release(self, data: bytes, ends: _Positions) -> tuple[bytes, int]:
+        """All up to the last end, without blank lines."""
+        starts = np.concatenate((np.zeros(1, dtype=np.int64), ends[:-1]))
+        blank = (ends - starts) == self._width
+        cut, blanks = int(ends[-1]), int(blank.sum())
+        line_feeds, returns, pairs = _line_ends(data, cut)
+        self.inner_lines += line_feeds + returns - pairs - len(ends)
+        if not self.records:
+            self.lines_before_first += blanks if blank.all() else int(np.argmin(blank))
+        self.blank_lines += blanks
+        self.records += len(ends) - blanks
+        self._count_fields(data, cut, len(ends) - blanks)
+        keep = self._keep_blank or not blanks
+        return (data[:cut] if keep else _without(data, starts[blank], ends[blank], cut)), cut
 
-    def _agree(self, pairs: int, line_feeds: int, returns: int) -> bool:
+    def _count_fields(self, data: bytes, cut: int, records: int) -> None:
+        """Doubt that every record has its fields, where there are not as many delimiters."""
+        form = self._form
+        if form.fields is None:
+            return
+        expected = records * (form.fields - 1)
+        found = data.count(form.delimiter, 0, cut)
+        if found > expected and form.quote and form.quote in data:
+            found = _delimiters_outside(data[:cut], form)
+        self.doubts += found != expected
+
+    def _agree(self, line_feeds: int, returns: int, pairs: int) -> bool:
         """Whether all records end alike so far; otherwise nobody can tell them apart."""
         seen = [
             end for end, count in ((b"\r\n", pairs), (b"\n", line_feeds), (b"\r", returns)) if count
@@ -209,7 +274,7 @@ class RecordScanner:
 
     def _mixed(self, data: bytes, outside: _Positions) -> MixedLineEnds:
         """Where the first line end stands that is not like those before it."""
-        record, start = self.records + 1, 0
+        record, start, at, end = self.records + 1, 0, 0, b""
         for at in outside.tolist():
             if at < start:  # the LF of a CRLF
                 continue
@@ -218,7 +283,7 @@ class RecordScanner:
                 self._line_end = end
             if end != self._line_end:
                 break
-            record += at > start or (start == 0 and bool(self._pending))
+            record += at > start
             start = at + len(end)
         line = self._skipped + self.physical_lines + _line_ends_in(data[:at]) + 1
         return MixedLineEnds(
@@ -227,52 +292,59 @@ class RecordScanner:
             hint="deliver the file with one kind of line end",
         )
 
-    def _pending_place(self) -> str:
+    def _place(self) -> str:
         """The record that has begun, and the physical line that it begins on."""
-        inside = sum(_line_ends_in(piece) for piece in self._pending)
-        line = self._skipped + self.physical_lines - inside + 1
-        return f"record {self.records + 1} (line {line})"
-
-    def _emit(self, data: bytes, ends: _Positions) -> bytes:
-        """Release up to the last end, leaving out blank lines."""
-        width = len(self._line_end or b"\n")
-        starts = np.concatenate((np.zeros(1, dtype=np.int64), ends[:-1]))
-        blank = (ends - starts) == width
-        if self._pending:
-            blank[0] = False
-        cut = int(ends[-1])
-        blanks = int(blank.sum())
-        self.blank_lines += blanks
-        self.records += len(ends) - blanks
-        keep = self._keep_blank or not blanks
-        whole = data[:cut] if keep else _without(data, starts[blank], ends[blank], cut)
-        return self._release(whole, data[cut:])
-
-    def _release(self, whole: bytes, rest: bytes) -> bytes:
-        out = b"".join((*self._pending, whole)) if self._pending else whole
-        self._pending, self._pending_bytes = [], 0
-        self._hold(rest)
-        return out
-
-    def _hold(self, rest: bytes) -> bytes:
-        if rest:
-            self._pending.append(rest)
-            self._pending_bytes += len(rest)
-        if self._pending_bytes > MAX_RECORD_BYTES:
-            raise OpenQuote(
-                f"{self._pending_place()} has no end within {MAX_RECORD_BYTES >> 20} MiB",
-                hint="look for an open quote there, or set csv_options.quote to what the file uses",
-            )
-        return b""
+        return f"record {self.records + 1} (line {self._skipped + self.physical_lines + 1})"
 
 
 _END_NAMES = {b"\r\n": "CRLF", b"\n": "LF", b"\r": "CR", b"": "none"}
 
 
-def _positions(data: bytes, byte: bytes) -> _Positions:
-    """Where a byte stands; nowhere, if there is none to look for."""
+def _outside(data: bytes, form: RecordForm) -> tuple[_Positions, bool]:
+    """Where the CR and LF stand that are outside quotes, in data that begins with a record; and
+    whether the quotes are where the form puts them, so that every parser sees them alike."""
+    if not form.quote or form.quote not in data:
+        return _marks(data), True
+    if not (form.escapes and form.escapes in data):
+        codes = np.frombuffer(data, dtype=np.uint8)
+        quotes = np.flatnonzero(codes == form.quote[0])
+        if _regular(codes, quotes, form.delimiter):
+            marks = _marks(data)
+            return marks[(np.searchsorted(quotes, marks) & 1) == 0], True
+    return _outside_by_record(data, form.record), False
+
+
+def _regular(codes: npt.NDArray[np.uint8], quotes: _Positions, delimiter: bytes) -> bool:
+    """Whether every opening quote follows a delimiter or a line end, and every closing one is
+    followed by one. A doubled quote closes and opens again."""
+    opening, closing = quotes[0::2], quotes[1::2]
+    doubled = closing[: len(opening) - 1] + 1 == opening[1:]
+    first, last = opening[1:][~doubled], closing[: len(opening) - 1][~doubled]
+    edges = np.zeros(256, dtype=np.bool_)
+    edges[[delimiter[0], _LF, _CR]] = True
+    if opening[0] > 0 and not edges[codes[opening[0] - 1]]:
+        return False
+    if len(closing) == len(opening):
+        end = closing[-1] + 1
+        if end < len(codes) and not edges[codes[end]]:
+            return False
+    return bool(edges[codes[first - 1]].all() and edges[codes[last + 1]].all())
+
+
+def _outside_by_record(data: bytes, record: re.Pattern[bytes]) -> _Positions:
+    marks: list[int] = []
+    at = 0
+    while found := record.match(data, at):
+        marks.extend(range(*found.span(1)))
+        at = found.end()
+    return np.array(marks, dtype=np.int64)
+
+
+def _delimiters_outside(data: bytes, form: RecordForm) -> int:
+    """Delimiters outside quotes in regular data; what it says of other data is in doubt anyway."""
     codes = np.frombuffer(data, dtype=np.uint8)
-    return np.flatnonzero(codes == byte[0]) if byte else np.zeros(0, dtype=np.int64)
+    inside = np.bitwise_xor.accumulate((codes == (form.quote or b"\0")[0]).view(np.uint8))
+    return int(np.count_nonzero((codes == form.delimiter[0]).view(np.uint8) > inside))
 
 
 def _marks(data: bytes) -> _Positions:
@@ -281,9 +353,15 @@ def _marks(data: bytes) -> _Positions:
     return np.flatnonzero((codes == _LF) | (codes == _CR))
 
 
-def _line_ends(data: bytes, end: bytes) -> _Positions:
-    """Positions just after each line end, where no quote interferes."""
-    return _positions(data, end[-1:]) + 1
+def _line_ends(data: bytes, end: int | None = None) -> tuple[int, int, int]:
+    """How many LF, CR and (counted in both) CRLF there are, up to `end`."""
+    line_feeds, returns = data.count(b"\n", 0, end), data.count(b"\r", 0, end)
+    return line_feeds, returns, data.count(b"\r\n", 0, end) if line_feeds and returns else 0
+
+
+def _line_ends_in(data: bytes) -> int:
+    line_feeds, returns, pairs = _line_ends(data)
+    return line_feeds + returns - pairs
 
 
 def _without(data: bytes, starts: _Positions, ends: _Positions, cut: int) -> bytes:
@@ -307,9 +385,23 @@ def count(chunks: Iterable[bytes], form: RecordForm) -> int:
 
 def cut(chunks: Iterable[bytes], form: RecordForm, wanted: Iterable[int]) -> Iterator[Record]:
     """The wanted records (numbers from 1), in order, byte for byte, with their physical lines."""
+    for span, whole, base in _found(chunks, form, wanted):
+        yield Record(span.number, span.physical_line, whole[span.start - base : span.end - base])
+
+
+def find(chunks: Iterable[bytes], form: RecordForm, wanted: Iterable[int]) -> Iterator[Span]:
+    """Where the wanted records (numbers from 1) stand, in order, as soon as each is complete."""
+    for span, _whole, _base in _found(chunks, form, wanted):
+        yield span
+
+
+def _found(
+    chunks: Iterable[bytes], form: RecordForm, wanted: Iterable[int]
+) -> Iterator[tuple[Span, bytes, int]]:
+    """Each wanted record's span, the piece of text that it lies in, and where that begins."""
     numbers = sorted(set(wanted), reverse=True)
     scanner = RecordScanner(form, keep_blank=True)
-    number = line = 0
+    base = number = line = 0
     for whole in _wholes(scanner, chunks):
         if not numbers:
             return
@@ -317,60 +409,39 @@ def cut(chunks: Iterable[bytes], form: RecordForm, wanted: Iterable[int]) -> Ite
         first, number = number, number + len(starts)
         at = 0
         while numbers and numbers[-1] <= number:
-            start, end = starts[numbers[-1] - first - 1], ends[numbers[-1] - first - 1]
-            line += _lines(whole[at:start])
+            start = int(starts[numbers[-1] - first - 1])
+            after = int(ends[numbers[-1] - first - 1])
+            line += _line_ends_in(whole[at:start])
             at = start
-            yield Record(numbers.pop(), line + 1, whole[start:end].rstrip(b"\r\n"))
-        line += _lines(whole[at:])
-
-
-def without_wide(data: bytes, form: RecordForm, delimiter: bytes, most: int, by: bytes) -> bytes:
-    """Whole records, in which each that has more than `most` delimiters outside quotes (told in
-    one pass, whatever the record's size) is replaced by the record `by`."""
-    delimiters = _positions(data, delimiter)
-    if len(delimiters) <= most:
-        return data
-    scanner = RecordScanner(form)
-    starts, ends = scanner.spans(scanner.feed(data) + scanner.finish())
-    quotes = _positions(data, form.quote or b"")
-    outside = delimiters[(np.searchsorted(quotes, delimiters) & 1) == 0]
-    fields = np.searchsorted(outside, ends) - np.searchsorted(outside, starts)
-    kept: list[bytes] = []
-    at = 0
-    for number in np.flatnonzero(fields > most).tolist():
-        start, end = int(starts[number]), int(ends[number])
-        line_end = data[start:end][len(data[start:end].rstrip(b"\r\n")) :]
-        kept += [data[at:start], by, line_end]
-        at = end
-    return b"".join((*kept, data[at:]))
+            end = after - (2 if whole.endswith(b"\r\n", start, after) else 1)
+            yield (
+                Span(numbers.pop(), line + 1, base + start, base + end, base + after),
+                whole,
+                base,
+            )
+        line += _line_ends_in(whole[at:])
+        base += len(whole)
 
 
 def skip_lines(chunks: Iterable[bytes], lines: int) -> Iterator[bytes]:
-    """The stream after its first physical lines."""
+    """The stream after its first physical lines, which end with LF, CRLF or CR."""
     held = b""
     for chunk in chunks:
-        if not lines:
-            yield chunk
-            continue
-        held += chunk
-        *whole, rest = held.split(b"\n", lines)
-        if len(whole) == lines:
-            lines, held = 0, b""
-            yield rest
-    if lines:
-        return
+        data, held = held + chunk, b""
+        at = 0
+        while lines and (found := _LINE_END.search(data, at)):
+            if found.end() == len(data) and found[0] == b"\r":
+                held = b"\r"  # its LF may come with the next chunk
+                break
+            at, lines = found.end(), lines - 1
+        if not lines and at < len(data):
+            yield data[at:]
+
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 
 
 def _wholes(scanner: RecordScanner, chunks: Iterable[bytes]) -> Iterator[bytes]:
     for chunk in chunks:
         yield scanner.feed(chunk)
     yield scanner.finish()
-
-
-def _lines(data: bytes) -> int:
-    """Physical lines, the last one with its end or without."""
-    return len(data.splitlines())
-
-
-def _line_ends_in(data: bytes) -> int:
-    return _lines(data + b".") - 1
