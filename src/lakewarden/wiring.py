@@ -137,7 +137,12 @@ class Project:
         from lakewarden.lake.sql import SqlLake
 
         warehouse = f"s3://{self.env.bucket}/{self.env.warehouse}"
-        return SqlLake(self.settings.catalog_uri(self.env), warehouse, self._file_io())
+        return SqlLake(
+            self.settings.catalog_uri(self.env),
+            warehouse,
+            self._file_io(),
+            objects=lambda: self.objects,
+        )
 
     @cached_property
     def templates(self) -> "Mapping[str, Template]":

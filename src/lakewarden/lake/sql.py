@@ -11,7 +11,7 @@ then answers from what publications wrote and read, see there.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from threading import Lock
@@ -23,9 +23,11 @@ from pyiceberg.table import StaticTable, Table
 from sqlalchemy import Connection, Row, and_, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from lakewarden.aws.objects import Objects
 from lakewarden.errors import WrongUsage
 from lakewarden.lake import sql_history, sql_rows
 from lakewarden.lake.changes import moved_tables, rebased, table_changes
+from lakewarden.lake.file_io import file_io_properties
 from lakewarden.lake.model import (
     MAIN,
     BaseMoved,
@@ -51,16 +53,23 @@ class SqlLake:
     """The Protocol `Lake` on a database URL.
 
     uri: `sqlite:///path` or `postgresql+psycopg://…`. warehouse: where new tables lie, `s3://…` or
-    `file://…`. file_io: PyIceberg's `s3.*` properties. lock_timeout: seconds that a writer waits
-    for another one. May be shared by threads.
+    `file://…`. file_io: PyIceberg's `s3.*` properties. objects: the warehouse's bucket, asked for
+    when it is first needed; without it metadata too go by PyIceberg's own road. lock_timeout:
+    seconds that a writer waits for another one. May be shared by threads.
     """
 
     def __init__(
-        self, uri: str, warehouse: str, file_io: Mapping[str, str], *, lock_timeout: int = 30
+        self,
+        uri: str,
+        warehouse: str,
+        file_io: Mapping[str, str],
+        *,
+        objects: Callable[[], Objects] | None = None,
+        lock_timeout: int = 30,
     ) -> None:
         self._engine = make_engine(uri, lock_timeout)
         self._warehouse = warehouse
-        self._file_io = {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO", **file_io}
+        self._file_io = file_io_properties(file_io, objects)
         self._prepared = False
         self._preparing = Lock()
 

@@ -1,11 +1,9 @@
 """PyIceberg's SqlCatalog as one branch sees it."""
 
-from collections.abc import Mapping
-
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.io import FileIO
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.typedef import Identifier
+from pyiceberg.typedef import Identifier, Properties
 from sqlalchemy import Engine
 
 from lakewarden.errors import WrongUsage
@@ -15,7 +13,7 @@ class BranchCatalog(SqlCatalog):
     """The public API of a SqlCatalog, on the lake's engine, which never deletes a file that main
     or an older pin may still need."""
 
-    def __init__(self, name: str, engine: Engine, properties: Mapping[str, str]) -> None:
+    def __init__(self, name: str, engine: Engine, properties: Properties) -> None:
         # The uri that PyIceberg sees has no credentials and is never connected to.
         uri = engine.url.set(username=None, password=None, query={}).render_as_string()
         super().__init__(name, **{**properties, "uri": uri})
