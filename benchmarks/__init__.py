@@ -1,0 +1,1 @@
+"""What Lakewarden costs, measured beside what could be done without it. See README.md."""
