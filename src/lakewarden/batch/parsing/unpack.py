@@ -5,6 +5,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from lakewarden.errors import Refused
@@ -12,6 +13,8 @@ from lakewarden.errors import Refused
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 PARQUET_MAGIC = b"PAR1"
+_MAGIC_BYTES = 4
+_SKIPPABLE_FIRST = frozenset(bytes((first,)) for first in range(0x50, 0x60))
 
 # A file that unpacks to more than this many times its size is taken for a bomb (once it is large).
 MAX_RATIO = 200
@@ -41,7 +44,7 @@ class _Inflater(Protocol):
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
+    def decompress(self, data: memoryview, /) -> bytes: ...
 
 
 @dataclass
@@ -68,14 +71,28 @@ def unpacked(chunks: Iterable[bytes], *, max_bytes: int) -> Iterator[bytes]:
 
     Raises Truncated, BadCompression, and TooLarge above `max_bytes` or MAX_RATIO."""
     stream = iter(chunks)
-    first = next(stream, b"")
-    start = _starting_with(first, stream)
-    if first.startswith(GZIP_MAGIC):
-        yield from _limited(_inflated(start, "gzip"), max_bytes)
-    elif first.startswith(ZSTD_MAGIC):
-        yield from _limited(_inflated(start, "zstd"), max_bytes)
+    first = b""
+    for chunk in stream:
+        first += chunk
+        if len(first) >= _MAGIC_BYTES:
+            break
+    kind = _kind(first)
+    start = chain((first,), stream)
+    if kind is None:
+        yield from _limited(((chunk, 0) for chunk in start if chunk), max_bytes)
     else:
-        yield from _limited(((chunk, 0) for chunk in start), max_bytes)
+        yield from _limited(_inflated(start, kind), max_bytes)
+
+
+def _kind(magic: bytes) -> str | None:
+    if magic.startswith(GZIP_MAGIC):
+        return "gzip"
+    return "zstd" if magic.startswith(ZSTD_MAGIC) or _is_skippable(magic) else None
+
+
+def _is_skippable(magic: bytes) -> bool:
+    """A zstd frame that holds no data: pzstd puts them before the others, seekable zstd after."""
+    return magic[:1] in _SKIPPABLE_FIRST and magic[1:_MAGIC_BYTES] == b"\x2a\x4d\x18"
 
 
 def decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
@@ -90,15 +107,15 @@ def decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     for data, final in _with_end(chunks):
         try:
             text = decoder.decode(data, final)
+            out = data if same else text.encode()
         except UnicodeError as error:
-            raise _wrong_encoding(encoding, error, lines, passed) from None
-        out = data if same else text.encode()
+            raise _wrong_encoding(encoding, error, lines, passed + len(data)) from None
         if first and (out or final):
             held += out
             if len(held) < len(codecs.BOM_UTF8) and not final:
                 continue
             out, held, first = held.removeprefix(codecs.BOM_UTF8), b"", False
-        lines += out.count(b"\n")
+        lines += out.count(b"\n") or out.count(b"\r")
         passed += len(data)
         if out:
             yield out
@@ -111,20 +128,15 @@ def _with_end(chunks: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
 
 
 def _wrong_encoding(encoding: str, error: UnicodeError, lines: int, passed: int) -> WrongEncoding:
+    """`passed`: bytes that were given to the decoder, the last of which it may have kept."""
     line, near, why = lines + 1, passed, str(error)  # UTF-16 without its mark says no more
     if isinstance(error, UnicodeDecodeError):
         line += bytes(error.object[: error.start]).count(b"\n")
-        near, why = passed + error.start, error.reason
+        near, why = passed - len(error.object) + error.start + 1, error.reason
     return WrongEncoding(
-        f"line {line}, near byte {near + 1}: not valid {encoding} ({why})",
+        f"line {line}, near byte {near}: not valid {encoding} ({why})",
         hint="set csv_options.encoding in the template to what the file is in, or deliver it anew",
     )
-
-
-def _starting_with(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from rest
 
 
 def _limited(pieces: Iterable[tuple[bytes, int]], max_bytes: int) -> Iterator[bytes]:
@@ -148,15 +160,18 @@ def _limited(pieces: Iterable[tuple[bytes, int]], max_bytes: int) -> Iterator[by
 def _inflated(chunks: Iterable[bytes], kind: str) -> Iterator[tuple[bytes, int]]:
     """Every member of the file, one after the other, in pieces of bounded size."""
     inflater = _new(kind)
+    step = _STEP[kind]
     packed = 0
     for chunk in chunks:
         packed += len(chunk)
-        data = chunk
-        while data:
+        view = memoryview(chunk)
+        at = 0
+        while at < len(view):
             if inflater.eof:
-                inflater = _next_member(kind, data)
-            piece = _inflate(inflater, data[:_SLICE], kind)
-            data = inflater.unused_data + data[_SLICE:] if inflater.eof else data[_SLICE:]
+                inflater = _next_member(kind, chunk[at : at + _MAGIC_BYTES])
+            data = view[at : at + step]
+            piece = _inflate(inflater, data, kind)
+            at += len(data) - (len(inflater.unused_data) if inflater.eof else 0)
             if piece:
                 yield piece, packed
     if not inflater.eof:
@@ -166,11 +181,12 @@ def _inflated(chunks: Iterable[bytes], kind: str) -> Iterator[tuple[bytes, int]]
         )
 
 
-# Small slices bound what one step can unpack to (gzip reaches about 1,000:1).
-_SLICE = 16 << 10
+# Compressed bytes a step, so that what one step unpacks to fits into memory: gzip reaches 1,000:1,
+# zstd 32,000:1.
+_STEP = {"gzip": 16 << 10, "zstd": 1 << 10}
 
 
-def _inflate(inflater: _Inflater, data: bytes, kind: str) -> bytes:
+def _inflate(inflater: _Inflater, data: memoryview, kind: str) -> bytes:
     import zstandard
 
     try:
@@ -189,9 +205,12 @@ def _new(kind: str) -> _Inflater:
     return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
 
 
-def _next_member(kind: str, data: bytes) -> _Inflater:
-    magic = GZIP_MAGIC if kind == "gzip" else ZSTD_MAGIC
-    if not data.startswith(magic[: len(data)]):
+def _next_member(kind: str, magic: bytes) -> _Inflater:
+    expected = GZIP_MAGIC if kind == "gzip" else ZSTD_MAGIC
+    begins = expected.startswith(magic) or magic.startswith(expected)
+    # A chunk may end within the magic; what is wrong with the rest of it the inflater tells.
+    skippable = kind == "zstd" and magic[:1] in _SKIPPABLE_FIRST
+    if not (begins or skippable):
         raise BadCompression(
             f"something follows the {kind} data", hint="deliver the file again, and nothing else"
         )
