@@ -110,13 +110,13 @@ def decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
             out = data if same else text.encode()
         except UnicodeError as error:
             raise _wrong_encoding(encoding, error, lines, passed + len(data)) from None
+        lines += out.count(b"\n") or out.count(b"\r")
+        passed += len(data)
         if first and (out or final):
             held += out
             if len(held) < len(codecs.BOM_UTF8) and not final:
                 continue
             out, held, first = held.removeprefix(codecs.BOM_UTF8), b"", False
-        lines += out.count(b"\n") or out.count(b"\r")
-        passed += len(data)
         if out:
             yield out
 
