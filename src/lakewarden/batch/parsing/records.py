@@ -7,7 +7,7 @@ Blank lines are counted apart. The scanner folds over UTF-8, in chunks of any si
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -385,20 +385,17 @@ def count(chunks: Iterable[bytes], form: RecordForm) -> int:
 
 def cut(chunks: Iterable[bytes], form: RecordForm, wanted: Iterable[int]) -> Iterator[Record]:
     """The wanted records (numbers from 1), in order, byte for byte, with their physical lines."""
-    for span, whole, base in _found(chunks, form, wanted):
-        yield Record(span.number, span.physical_line, whole[span.start - base : span.end - base])
+    for base, whole, spans in find(chunks, form, wanted):
+        for span in spans:
+            raw = whole[span.start - base : span.end - base]
+            yield Record(span.number, span.physical_line, raw)
 
 
-def find(chunks: Iterable[bytes], form: RecordForm, wanted: Iterable[int]) -> Iterator[Span]:
-    """Where the wanted records (numbers from 1) stand, in order, as soon as each is complete."""
-    for span, _whole, _base in _found(chunks, form, wanted):
-        yield span
-
-
-def _found(
+def find(
     chunks: Iterable[bytes], form: RecordForm, wanted: Iterable[int]
-) -> Iterator[tuple[Span, bytes, int]]:
-    """Each wanted record's span, the piece of text that it lies in, and where that begins."""
+) -> Iterator[tuple[int, bytes, Sequence[Span]]]:
+    """Go through the text up to the last wanted record: for each stretch of whole records where it
+    begins, its bytes, and where the wanted ones in it (numbers from 1) stand, in order."""
     numbers = sorted(set(wanted), reverse=True)
     scanner = RecordScanner(form, keep_blank=True)
     base = number = line = 0
@@ -407,6 +404,7 @@ def _found(
             return
         starts, ends = scanner.spans(whole)
         first, number = number, number + len(starts)
+        found: list[Span] = []
         at = 0
         while numbers and numbers[-1] <= number:
             start = int(starts[numbers[-1] - first - 1])
@@ -414,12 +412,9 @@ def _found(
             line += _line_ends_in(whole[at:start])
             at = start
             end = after - (2 if whole.endswith(b"\r\n", start, after) else 1)
-            yield (
-                Span(numbers.pop(), line + 1, base + start, base + end, base + after),
-                whole,
-                base,
-            )
+            found.append(Span(numbers.pop(), line + 1, base + start, base + end, base + after))
         line += _line_ends_in(whole[at:])
+        yield base, whole, found
         base += len(whole)
 
 
