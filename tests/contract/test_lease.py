@@ -131,6 +131,14 @@ def test_the_dead_are_remembered_until_somebody_releases(objects: Objects) -> No
     assert take(objects, elsewhere("3")).predecessors == ()
 
 
+def test_one_that_was_left_counts_as_dead(objects: Objects) -> None:
+    """Its process lives on, and would pass for the holder for ever."""
+    take(objects, elsewhere("zero"))
+    take(objects, here("one"), after=100).leave()
+    successor = take(objects, here("two"), after=101)
+    assert [dead.run for dead in successor.predecessors] == ["one", "zero"]
+
+
 def test_of_many_one_gets_it(objects: Objects) -> None:
     def attempt(number: int) -> Lease | None:
         try:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import structlog
 
-from lakewarden.aws.objects import Objects, StorageUnavailable
+from lakewarden.aws.objects import Objects
 from lakewarden.batch.audit import audit
 from lakewarden.batch.delivery.keys import parse_key
 from lakewarden.batch.duck import DuckConfig
@@ -35,10 +35,14 @@ from lakewarden.errors import TryAgain
 from lakewarden.lake.model import (
     BaseMoved,
     Branch,
+    CatalogUnavailable,
     Lake,
     Override,
     Publication,
+    RunFenced,
+    TakenOver,
 )
+from lakewarden.lake.store import store_errors
 from lakewarden.records.lease import Holder, Keeper, acquire
 from lakewarden.records.stream import Stream
 from lakewarden.tables.template import Template
@@ -53,10 +57,6 @@ _ATTEMPTS = 5
 
 class GaveUp(TryAgain):
     """Others published the same tables again and again while this run was under way."""
-
-
-class LeaseLost(TryAgain):
-    """Another run took this batch over while this one was under way."""
 
 
 @dataclass(frozen=True)
@@ -121,10 +121,10 @@ def run_batch(
     work = _Work(request, workshop, run, tell)
     with (
         structlog.contextvars.bound_contextvars(dataset=run.dataset, batch=batch, run=run.id),
-        _lease(request, workshop, run, holder) as keeper,
+        _lease(request, workshop, run, holder),
     ):
         try:
-            return work.run(keeper)
+            return work.run()
         finally:
             shutil.rmtree(work.scratch, ignore_errors=True)
 
@@ -159,30 +159,38 @@ class _Work:
     def scratch(self) -> Path:
         return self.workshop.scratch / self.current.id
 
-    def run(self, keeper: Keeper) -> Outcome:
-        lake, current = self.workshop.lake, self.current
+    def run(self) -> Outcome:
         received = self._stage(
-            "receive", lambda: receive(self.workshop.objects, self.request.dataset, current)
+            "receive", lambda: receive(self.workshop.objects, self.request.dataset, self.current)
         )
         wanted = inputs_hash(
             received, self.request.dataset, self.workshop.templates, self.workshop.dbt
         )
-        published = lake.publications(current.dataset, current.batch)
-        if published and published[0].contribution.inputs_hash == wanted:
-            _log.info("nothing to do", version=published[0].version)
-            return Outcome(current, "unchanged", None, published[0], None, None)
-        return self._to_publish(received, wanted, keeper, replaces=bool(published))
+        if same := _holding(self._publications(), wanted):
+            return self._unchanged(same)
+        with self._fence_explains(), store_errors():
+            return self._to_publish(received, wanted)
 
-    def _to_publish(
-        self, received: Received, wanted: str, keeper: Keeper, *, replaces: bool
-    ) -> Outcome:
+    def _publications(self) -> Sequence[Publication]:
+        return self.workshop.lake.publications(self.current.dataset, self.current.batch)
+
+    def _unchanged(self, publication: Publication) -> Outcome:
+        _log.info("nothing to do", version=publication.version)
+        return Outcome(self.current, "unchanged", None, publication, None, None)
+
+    def _to_publish(self, received: Received, wanted: str) -> Outcome:
         """Stage, and stage again where main moved underneath, until it is published."""
         loaded: Loaded | None = None
         for attempt in range(1, _ATTEMPTS + 1):
             with self._branch(attempt) as branch:
-                loaded = self._load(received, loaded, branch, replaces=replaces)
+                # Asked when the branch is there, since its rows are what has to be replaced: a
+                # lease keeps nobody from publishing this batch meanwhile.
+                published = self._publications()
+                if same := _holding(published, wanted):
+                    return self._unchanged(same)
+                loaded = self._load(received, loaded, branch, replaces=bool(published))
                 try:
-                    return self._attempt(loaded, branch, wanted, keeper)
+                    return self._attempt(loaded, branch, wanted)
                 except BaseMoved as moved:
                     _log.info("main moved, staging again", tables=moved.tables, attempt=attempt)
         error = GaveUp(
@@ -193,15 +201,13 @@ class _Work:
         self._receipt("publish", error, 0.0)
         raise error
 
-    def _attempt(
-        self, loaded: Loaded, branch: "_KeptBranch", wanted: str, keeper: Keeper
-    ) -> Outcome:
+    def _attempt(self, loaded: Loaded, branch: "_KeptBranch", wanted: str) -> Outcome:
         audited = self._audit(loaded)
         if not self.request.publish:
             branch.keep = True
             name = branch.branch.name
             return Outcome(self.current, "left", loaded.counts, None, name, audited)
-        done = self._stage("publish", lambda: self._publish(audited, wanted, keeper))
+        done = self._stage("publish", lambda: self._publish(audited, wanted))
         return Outcome(self.current, "published", loaded.counts, done.publication, None, done)
 
     def _load(
@@ -247,12 +253,7 @@ class _Work:
             "audit", lambda: audit(transformed, accept=accept.test if accept else None)
         )
 
-    def _publish(self, audited: Audited, wanted: str, keeper: Keeper) -> Published:
-        if keeper.lost:
-            raise LeaseLost(
-                f"{self.current.dataset} {self.current.batch} was taken over by another run",
-                hint="look at what it published: lakewarden lake log",
-            )
+    def _publish(self, audited: Audited, wanted: str) -> Published:
         return publish(
             audited,
             lake=self.workshop.lake,
@@ -265,21 +266,40 @@ class _Work:
         """Do a stage, and leave a receipt of how it ended."""
         begun = time.perf_counter()
         try:
-            result = work()
+            with self._fence_explains(), store_errors():
+                result = work()
         except BaseMoved:
             raise
         except BaseException as error:
-            seconds = time.perf_counter() - begun
-            # The first error is what has to be told, whatever happens to its receipt.
-            try:
-                self._receipt(stage, error, seconds)
-            except StorageUnavailable as unavailable:
-                _log.warning("no receipt could be written", stage=stage, why=unavailable.message)
+            self._receipt(stage, error, time.perf_counter() - begun)
             raise
         seconds = time.perf_counter() - begun
         self._receipt(stage, result, seconds)
         self.tell(StageDone(stage, seconds, result))
         return result
+
+    @contextmanager
+    def _fence_explains(self) -> Iterator[None]:
+        """A run that was taken over stumbles on what its successor tidied up (its branch, its
+        scratch), whatever it was about to do: then that is what is told."""
+        try:
+            yield
+        except (RunFenced, BaseMoved):
+            raise
+        except Exception as error:
+            if fence := self._fence():
+                raise RunFenced(
+                    f"run {self.current.id} was taken over by {fence.by}",
+                    hint="look at what it published: lakewarden lake log",
+                ) from error
+            raise
+
+    def _fence(self) -> TakenOver | None:
+        try:
+            outcome = self.workshop.lake.outcome(self.current.id)
+        except CatalogUnavailable:
+            return None  # the error that was met stands for itself
+        return outcome if isinstance(outcome, TakenOver) else None
 
     def _receipt(self, stage: str, outcome: Result | BaseException, seconds: float) -> None:
         counts = quarantine = None
@@ -294,7 +314,13 @@ class _Work:
             counts=counts,
             quarantine=quarantine,
         )
-        self.receipts.append(stage, receipt.body())
+        try:
+            self.receipts.append(stage, receipt.body())
+        except TryAgain as away:
+            if not isinstance(outcome, Published | BaseException):
+                raise
+            # A report: what was published is published, and the first error is what has to be told.
+            _log.warning("no receipt could be written", stage=stage, why=away.message)
         _log.info("stage", stage=stage, outcome=receipt.outcome, seconds=round(seconds, 3))
 
     def _keep_artifacts(self) -> None:
@@ -328,9 +354,15 @@ class _KeptBranch:
     keep: bool = False
 
 
+def _holding(published: Sequence[Publication], wanted: str) -> Publication | None:
+    """The publication that holds the batch, where it was made of the same inputs."""
+    newest = next(iter(published), None)
+    return newest if newest and newest.contribution.inputs_hash == wanted else None
+
+
 @contextmanager
-def _lease(request: Request, workshop: Workshop, run: Run, holder: Holder) -> Iterator[Keeper]:
-    """Tell the others who is running; fence and tidy up after a dead predecessor."""
+def _lease(request: Request, workshop: Workshop, run: Run, holder: Holder) -> Iterator[None]:
+    """Fence and tidy up after dead predecessors, then tell the others who is running."""
     lease = acquire(
         workshop.objects,
         f"{LEASES}{run.dataset}/{run.batch}.json",
@@ -338,9 +370,14 @@ def _lease(request: Request, workshop: Workshop, run: Run, holder: Holder) -> It
         now=workshop.now(),
         take_over=request.take_over,
     )
-    with Keeper(lease, now=workshop.now) as keeper:
+    try:
         for dead in lease.predecessors:
             workshop.lake.take_over(dead.run, by=holder.run, at=workshop.now())
             shutil.rmtree(workshop.scratch / Path(dead.run).name, ignore_errors=True)
             _log.warning("took over from a dead run", dead=dead.run)
-        yield keeper
+    except BaseException:
+        # The lease is what remembers the dead: the next run has to find them in it.
+        lease.leave()
+        raise
+    with Keeper(lease, now=workshop.now):
+        yield

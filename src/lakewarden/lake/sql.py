@@ -45,6 +45,7 @@ from lakewarden.lake.sql_catalog import BranchCatalog
 from lakewarden.lake.sql_engine import lock_schema, make_engine, make_room, reading, writing
 from lakewarden.lake.sql_rows import Namespaces
 from lakewarden.lake.sql_schema import NAME, branches, head, is_prepared, prepare
+from lakewarden.lake.store import store_errors
 
 _BranchRow = tuple[str, str, str, str, int, str]
 
@@ -126,7 +127,8 @@ class SqlLake:
 
     def load(self, pin: Pin, table: str) -> Table:
         location = pin.tables[table]
-        found = StaticTable.from_metadata(location, self._file_io)
+        with store_errors():
+            found = StaticTable.from_metadata(location, self._file_io)
         namespace, name = sql_rows.split(table)
         return StaticTable(
             identifier=(*namespace.split("."), name),
@@ -209,9 +211,14 @@ class SqlLake:
         self._prepare()
         with writing(self._engine) as connection:
             _lock_head(connection)
-            here = and_(branches.c.name == name, branches.c.state == "open")
-            if connection.execute(select(branches.c.name).where(here)).first():
-                _end(connection, [name], "discarded")
+            known = select(branches.c.state).where(branches.c.name == name)
+            match connection.execute(known).scalar():
+                case "open":
+                    _end(connection, [name], "discarded")
+                case str():
+                    # It ended before; rows may have come since, from a run that was taken over
+                    # while it slept and went on with its branch.
+                    sql_rows.remove(connection, [name])
 
     def _prepare(self) -> None:
         if self._prepared:

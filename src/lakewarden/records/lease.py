@@ -160,9 +160,7 @@ def acquire(
             except ObjectExists:
                 continue
         current = found.holder.told()
-        if current.run not in _left and is_alive(
-            current, found.renewed, host=holder.host, now=now
-        ):
+        if current.run not in _left and is_alive(current, found.renewed, host=holder.host, now=now):
             overridden = overridden or (current if take_over else None)
             if current != overridden:
                 raise _held(current, key)
