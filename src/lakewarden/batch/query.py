@@ -2,9 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lakewarden.aws.objects import StorageUnavailable
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection, Statement
 
 Row = tuple[object, ...]
+_T = TypeVar("_T")
 
 _EXPLAIN = re.compile(r"\s*explain\s+(?:analyze\s+)?", re.IGNORECASE)
 _AT_ONCE = 1000  # rows
@@ -71,7 +73,7 @@ def ask(connection: "DuckDBPyConnection", sql: str) -> tuple[Sequence[str], Iter
     rows too."""
     with _told():
         _check_reads(connection, sql)
-        result = connection.execute(sql)
+        result = _interruptibly(connection, lambda: connection.execute(sql))
     names: list[str] = []
     for column in result.description or ():
         names.append(_unique(str(column[0]), names))
@@ -81,10 +83,22 @@ def ask(connection: "DuckDBPyConnection", sql: str) -> tuple[Sequence[str], Iter
 def _rows(result: "DuckDBPyConnection") -> Iterator[Row]:
     while True:
         with _told():
-            rows = result.fetchmany(_AT_ONCE)
+            rows = _interruptibly(result, lambda: result.fetchmany(_AT_ONCE))
         if not rows:
             return
         yield from rows
+
+
+def _interruptibly(connection: "DuckDBPyConnection", work: Callable[[], _T]) -> _T:
+    """Ctrl-C ends the work. In the main thread DuckDB looks for signals between its tasks only,
+    and a task may take hours."""
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            connection.interrupt()
+            raise
 
 
 def _unique(name: str, before: Sequence[str]) -> str:

@@ -49,17 +49,24 @@ class _Root(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # a Context of Click, or of Typer's copy of it
         try:
             return super().invoke(ctx)
-        except Terminated:
-            raise EndedBySignal("ended by SIGTERM", hint=_AGAIN) from None
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted", hint=_AGAIN) from None
+        except KeyboardInterrupt as error:
+            raise _stopped(error) from None
+        except RuntimeError as error:
+            # What DuckDB makes of a signal that comes while it is busy.
+            if isinstance(error.__cause__, KeyboardInterrupt):
+                raise _stopped(error.__cause__) from None
+            raise
         except BrokenPipeError:
             # The reader (head, less) has seen enough; Python must not complain at exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(128 + signal.SIGPIPE) from None
 
 
-_AGAIN = "give the same command again"
+def _stopped(error: KeyboardInterrupt) -> LakewardenError:
+    if isinstance(error, Terminated):
+        return EndedBySignal("ended by SIGTERM", hint="give the same command again")
+    return Interrupted("interrupted", hint="give the same command again")
+
 
 app = typer.Typer(
     name="lakewarden",

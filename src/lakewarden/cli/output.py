@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from typing import NoReturn
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -27,8 +28,14 @@ class _Mode:
     said: bool = False
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Rich would end with exit code 1, which says that the command failed."""
+        raise BrokenPipeError
+
+
 _mode = _Mode()
-console = Console(highlight=False, emoji=False)
+console = _Console(highlight=False, emoji=False)
 _errors = Console(stderr=True, highlight=False, emoji=False)
 
 _KINDS = {1: "failed", 2: "usage", 3: "refused", 75: "try again", 130: "stopped", 143: "stopped"}
