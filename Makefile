@@ -6,7 +6,7 @@
 SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help demo install check format test bench lock clean
+.PHONY: help demo install check format test bench docs lock clean
 
 # What is set for other work on this machine must not leak into this.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONDONTWRITEBYTECODE PYTHONOPTIMIZE
@@ -39,6 +39,9 @@ test: install ## all tests: unit, contract and the real stack (ARGS="-k lake" fo
 
 bench: install ## what is measured, against what
 	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: install ## the generated pages, and what the commands on the others print
+	@$(BIN)/python -m docs
 
 # One file for every platform and every Python that we support. Pins stay where they still fit;
 # `make lock UPGRADE=1` takes the newest of everything.
