@@ -13,8 +13,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from lakewarden.batch.parsing import bits
+from lakewarden.batch.parsing.bits import Bits, Positions
 from lakewarden.errors import Refused
 from lakewarden.tables.template import CsvOptions, FileFormat
 
@@ -22,7 +23,6 @@ from lakewarden.tables.template import CsvOptions, FileFormat
 MAX_RECORD_BYTES = 64 << 20
 
 _LF, _CR = 0x0A, 0x0D
-_Positions = npt.NDArray[np.int64]
 
 
 class MixedLineEnds(Refused):
@@ -131,6 +131,11 @@ class RecordScanner:
         self.doubts = 0
 
     @property
+    def line_end(self) -> bytes:
+        """What ends a record; LF as long as none has ended."""
+        return self._line_end or b"\n"
+
+    @property
     def physical_lines(self) -> int:
         """Line ends passed so far."""
         return self.records + self.blank_lines + self.inner_lines
@@ -155,7 +160,7 @@ class RecordScanner:
         out = self._scan(data, last=True) if data else b""
         rest = self._take()
         if rest:
-            out += self._scan(rest + (self._line_end or b"\n"), last=True)
+            out += self._scan(rest + self.line_end, last=True)
         if self._pending:
             raise OpenQuote(
                 f"{self._place()} opens a quote that is never closed",
@@ -164,17 +169,12 @@ class RecordScanner:
             )
         return out
 
-    def spans(self, whole: bytes) -> tuple[_Positions, _Positions]:
+    def spans(self, whole: bytes) -> tuple[Positions, Positions]:
         """Where each record starts and ends (line end included) in what `feed` returned."""
-        marks, _ = _outside(whole, self._form)
-        ends = self._ends(whole, marks)
+        ends = bits.positions(self._ends(_outside(whole, self._form))) + 1
         starts = np.concatenate((np.zeros(1, dtype=np.int64), ends))[: len(ends)]
-        records = (ends - starts) > self._width
+        records = (ends - starts) > len(self.line_end)
         return starts[records], ends[records]
-
-    @property
-    def _width(self) -> int:
-        return len(self._line_end or b"\n")
 
     def _take(self) -> bytes:
         pieces = [self._pending, *self._waiting] if self._pending else self._waiting
@@ -187,81 +187,57 @@ class RecordScanner:
         held = b""
         if data.endswith(b"\r") and not last:  # its LF may come with the next chunk
             data, held = data[:-1], b"\r"
-        if self._form.quote and self._form.quote in data:
-            self.has_quotes = True
-            released = self._scan_quoted(data)
-        else:
-            released = self._scan_plain(data)
-        self._pending = data[released[1] :] + held
+        whole, cut = self._whole(data)
+        self._pending = data[cut:] + held
         if len(self._pending) > MAX_RECORD_BYTES:
             raise OpenQuote(
                 f"{self._place()} has no end within {MAX_RECORD_BYTES >> 20} MiB",
                 hint="look for an open quote there, or set csv_options.quote to what the file uses",
             )
-        return released[0]
+        return whole
 
-    def _scan_plain(self, data: bytes) -> tuple[bytes, int]:
-        """No quotes here: counting and finding are enough, which run at memory speed."""
-        line_feeds, returns, pairs = _line_ends(data)
-        if not self._agree(line_feeds - pairs, returns - pairs, pairs):
-            raise self._mixed(data, _marks(data))
-        found = line_feeds + returns - pairs
-        if not found:
+    def _whole(self, data: bytes) -> tuple[bytes, int]:
+        """The whole records, without blank lines, and where they end."""
+        seen = _outside(data, self._form)
+        kinds = seen.line_ends()
+        if not self._agree(*kinds):
+            raise self._mixed(data, bits.positions(seen.line_feeds | seen.returns))
+        ends = self._ends(seen)
+        cut = bits.last(ends) + 1
+        if not cut:
             return b"", 0
-        end = self._line_end or b"\n"
-        if end * 2 in data or data.startswith(end):
-            return self._release(data, self._ends(data, _marks(data)))
-        cut = data.rfind(end) + len(end)
-        self.records += found
-        self._count_fields(data, cut, found)
-        return data[:cut], cut
+        if self._form.quote and self._form.quote in data:
+            self.has_quotes = True
+        if seen.inner.any():
+            self.inner_lines += bits.count(seen.inner, cut)
+        blank = ends & bits.later(ends, len(self.line_end), start=True)
+        if not blank.any():
+            self._pass(sum(kinds), seen, cut)
+            return data[:cut], cut
+        return self._without_blank(data, bits.positions(ends) + 1, seen), cut
 
-    def _scan_quoted(self, data: bytes) -> tuple[bytes, int]:
-        marks, clear = _outside(data, self._form)
-        codes = np.frombuffer(data, dtype=np.uint8)
-        is_lf = codes[marks] == _LF
-        paired = is_lf[1:] & (codes[marks[:-1]] == _CR) & (np.diff(marks) == 1)
-        pairs, line_feeds = int(paired.sum()), int(is_lf.sum())
-        if not self._agree(line_feeds - pairs, len(marks) - line_feeds - pairs, pairs):
-            raise self._mixed(data, marks)
-        ends = self._ends(data, marks)
-        if not len(ends):
-            return b"", 0
-        self.doubts += not clear
-        return self._release(data, ends)
-
-    def _ends(self, data: bytes, marks: _Positions) -> _Positions:
-        """Positions just after each line end, from those of the CR and LF in them."""
-        if self._line_end == b"\r":
-            return marks + 1
-        ends: _Positions = marks[np.frombuffer(data, dtype=np.uint8)[marks] == _LF] + 1
-        return ends
-
-    def _release(self, data: bytes, ends: _Positions) -> tuple[bytes, int]:
-        """All up to the last end, without blank lines."""
+    def _without_blank(self, data: bytes, ends: Positions, seen: "_Outside") -> bytes:
         starts = np.concatenate((np.zeros(1, dtype=np.int64), ends[:-1]))
-        blank = (ends - starts) == self._width
+        blank = (ends - starts) == len(self.line_end)
         cut, blanks = int(ends[-1]), int(blank.sum())
-        line_feeds, returns, pairs = _line_ends(data, cut)
-        self.inner_lines += line_feeds + returns - pairs - len(ends)
         if not self.records:
             self.lines_before_first += blanks if blank.all() else int(np.argmin(blank))
         self.blank_lines += blanks
-        self.records += len(ends) - blanks
-        self._count_fields(data, cut, len(ends) - blanks)
-        keep = self._keep_blank or not blanks
-        return (data[:cut] if keep else _without(data, starts[blank], ends[blank], cut)), cut
+        self._pass(len(ends) - blanks, seen, cut)
+        return data[:cut] if self._keep_blank else _without(data, starts[blank], ends[blank], cut)
 
-    def _count_fields(self, data: bytes, cut: int, records: int) -> None:
+    def _pass(self, records: int, seen: "_Outside", cut: int) -> None:
         """Doubt that every record has its fields, where there are not as many delimiters."""
-        form = self._form
-        if form.fields is None:
-            return
-        expected = records * (form.fields - 1)
-        found = data.count(form.delimiter, 0, cut)
-        if found > expected and form.quote and form.quote in data:
-            found = _delimiters_outside(data[:cut], form)
-        self.doubts += found != expected
+        self.records += records
+        fields = self._form.fields
+        if seen.delimiters is None:
+            self.doubts += 1
+        elif fields is not None:
+            self.doubts += bits.count(seen.delimiters, cut) != records * (fields - 1)
+
+    def _ends(self, seen: "_Outside") -> Bits:
+        """The last byte of each line end."""
+        return seen.returns if self._line_end == b"\r" else seen.line_feeds
 
     def _agree(self, line_feeds: int, returns: int, pairs: int) -> bool:
         """Whether all records end alike so far; otherwise nobody can tell them apart."""
@@ -272,7 +248,7 @@ class RecordScanner:
             self._line_end = seen[0]
         return all(end == self._line_end for end in seen)
 
-    def _mixed(self, data: bytes, outside: _Positions) -> MixedLineEnds:
+    def _mixed(self, data: bytes, outside: Positions) -> MixedLineEnds:
         """Where the first line end stands that is not like those before it."""
         record, start, at, end = self.records + 1, 0, 0, b""
         for at in outside.tolist():
@@ -300,57 +276,63 @@ class RecordScanner:
 _END_NAMES = {b"\r\n": "CRLF", b"\n": "LF", b"\r": "CR", b"": "none"}
 
 
-def _outside(data: bytes, form: RecordForm) -> tuple[_Positions, bool]:
-    """Where the CR and LF stand that are outside quotes, in data that begins with a record; and
-    whether the quotes are where the form puts them, so that every parser sees them alike."""
+class _Outside(NamedTuple):
+    """What stands outside quotes in data that begin with a record, and the last byte of each line
+    end inside them. `delimiters` None: quotes are not where the form puts them, so a parser may see
+    other fields than we do."""
+
+    line_feeds: Bits
+    returns: Bits
+    delimiters: Bits | None
+    inner: Bits
+
+    def line_ends(self) -> tuple[int, int, int]:
+        """How many LF, CR and CRLF there are."""
+        line_feeds = bits.count(self.line_feeds)
+        if not self.returns.any():
+            return line_feeds, 0, 0
+        pairs = bits.count(self.line_feeds & bits.later(self.returns))
+        return line_feeds - pairs, bits.count(self.returns) - pairs, pairs
+
+
+def _outside(data: bytes, form: RecordForm) -> _Outside:
+    codes = np.frombuffer(data, dtype=np.uint8)
+    line_feeds, delimiters = bits.where(codes, _LF), bits.where(codes, form.delimiter[0])
+    nothing = np.zeros_like(line_feeds)
+    returns = bits.where(codes, _CR) if b"\r" in data else nothing
     if not form.quote or form.quote not in data:
-        return _marks(data), True
-    if not (form.escapes and form.escapes in data):
-        codes = np.frombuffer(data, dtype=np.uint8)
-        quotes = np.flatnonzero(codes == form.quote[0])
-        if _regular(codes, quotes, form.delimiter):
-            marks = _marks(data)
-            return marks[(np.searchsorted(quotes, marks) & 1) == 0], True
-    return _outside_by_record(data, form.record), False
+        return _Outside(line_feeds, returns, delimiters, nothing)
+    quotes = bits.where(codes, form.quote[0])
+    inside = bits.between(quotes)
+    clear = not (form.escapes and form.escapes in data) and _regular(
+        quotes, inside, line_feeds | returns | delimiters, len(data)
+    )
+    if not clear:
+        inside = ~bits.at(_outside_by_record(data, form.record), len(data))
+    inner = (line_feeds | (returns & ~bits.earlier(line_feeds))) & inside
+    return _Outside(
+        line_feeds & ~inside, returns & ~inside, delimiters & ~inside if clear else None, inner
+    )
 
 
-def _regular(codes: npt.NDArray[np.uint8], quotes: _Positions, delimiter: bytes) -> bool:
+def _regular(quotes: Bits, inside: Bits, edges: Bits, size: int) -> bool:
     """Whether every opening quote follows a delimiter or a line end, and every closing one is
-    followed by one. A doubled quote closes and opens again."""
-    opening, closing = quotes[0::2], quotes[1::2]
-    doubled = closing[: len(opening) - 1] + 1 == opening[1:]
-    first, last = opening[1:][~doubled], closing[: len(opening) - 1][~doubled]
-    edges = np.zeros(256, dtype=np.bool_)
-    edges[[delimiter[0], _LF, _CR]] = True
-    if opening[0] > 0 and not edges[codes[opening[0] - 1]]:
-        return False
-    if len(closing) == len(opening):
-        end = closing[-1] + 1
-        if end < len(codes) and not edges[codes[end]]:
-            return False
-    return bool(edges[codes[first - 1]].all() and edges[codes[last + 1]].all())
+    followed by one, so that every parser sees them alike. A doubled quote closes and opens."""
+    opening = quotes & inside
+    closing = quotes ^ opening
+    edges[size // 64] |= np.uint64(1) << np.uint64(size % 64)
+    stray_opening = opening & ~bits.later(edges | closing, start=True)
+    stray_closing = closing & ~bits.earlier(edges | opening)
+    return not (stray_opening.any() or stray_closing.any())
 
 
-def _outside_by_record(data: bytes, record: re.Pattern[bytes]) -> _Positions:
+def _outside_by_record(data: bytes, record: re.Pattern[bytes]) -> Positions:
     marks: list[int] = []
     at = 0
     while found := record.match(data, at):
         marks.extend(range(*found.span(1)))
         at = found.end()
     return np.array(marks, dtype=np.int64)
-
-
-def _delimiters_outside(data: bytes, form: RecordForm) -> int:
-    """Delimiters outside quotes in regular data; what it says of other data is in doubt anyway."""
-    codes = np.frombuffer(data, dtype=np.uint8)
-    inside = np.bitwise_xor.accumulate((codes == (form.quote or b"\0")[0]).view(np.uint8))
-    return int(np.count_nonzero((codes == form.delimiter[0]).view(np.uint8) > inside))
-
-
-def _marks(data: bytes) -> _Positions:
-    """Where CR and LF stand."""
-    codes = np.frombuffer(data, dtype=np.uint8)
-    return np.flatnonzero((codes == _LF) | (codes == _CR))
 
 
 def _line_ends(data: bytes, end: int | None = None) -> tuple[int, int, int]:
@@ -364,7 +346,7 @@ def _line_ends_in(data: bytes) -> int:
     return line_feeds + returns - pairs
 
 
-def _without(data: bytes, starts: _Positions, ends: _Positions, cut: int) -> bytes:
+def _without(data: bytes, starts: Positions, ends: Positions, cut: int) -> bytes:
     kept: list[bytes] = []
     at = 0
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
