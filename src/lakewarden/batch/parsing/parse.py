@@ -64,13 +64,14 @@ class Part:
     first: int
     records: int
     shape: Shape
+    line_end: str = "\n"
     has_nul: bool = False
     quoted: bool = True
     doubtful: bool = False
     gaps: Path | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Defect:
     """Why one record of a part (its number in the file) does not fit."""
 
@@ -224,7 +225,7 @@ def _read_csv(part: Part) -> str:
     return (
         f"read_csv({literal(str(part.path))}, columns = {{{columns}}}, header = false,"
         f" auto_detect = false, delim = {literal(options.delimiter)}, quote = {literal(quote)},"
-        f" escape = {literal(escape)}, nullstr = [{nulls}], {_LENIENT},"
+        f" escape = {literal(escape)}, nullstr = [{nulls}], {_LENIENT}, {_line_end(part)},"
         # Threads that begin in the middle of a file take lines within quotes for records.
         f" parallel = {'false' if part.quoted else 'true'})"
     )
@@ -235,8 +236,13 @@ def _read_lines(part: Part) -> str:
     return (
         f"read_csv({literal(str(part.path))}, columns = {{'line': 'VARCHAR'}}, header = false,"
         f" auto_detect = false, delim = {delimiter}, quote = '', escape = '',"
-        f" {_LENIENT})"
+        f" {_LENIENT}, {_line_end(part)})"
     )
+
+
+def _line_end(part: Part) -> str:
+    """Left to itself DuckDB would take the first CR or LF, which may be within quotes."""
+    return f"new_line = {literal(part.line_end.encode('unicode_escape').decode())}"
 
 
 # --- rows as the table wants them -----------------------------------------------------------

@@ -150,6 +150,7 @@ class Reader:
                 before + 1,
                 scanner.records - before,
                 shape,
+                scanner.line_end.decode(),
                 has_nul=scanner.has_nul,
                 quoted=scanner.has_quotes,
                 doubtful=scanner.doubts > doubts,
