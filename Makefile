@@ -40,8 +40,8 @@ test: install ## all tests: unit, contract and the real stack (ARGS="-k lake" fo
 bench: install ## what is measured, against what
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: install ## the generated pages, and what the commands on the others print
-	@$(BIN)/python -m docs
+docs: install ## the generated pages, and the outputs that the others show (ARGS=pages: the former)
+	@$(BIN)/python -m docs $(ARGS)
 
 # One file for every platform and every Python that we support. Pins stay where they still fit;
 # `make lock UPGRADE=1` takes the newest of everything.

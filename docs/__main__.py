@@ -1,4 +1,6 @@
-"""make docs: write the generated pages, and what the commands on the others really print."""
+"""make docs: write the generated pages, and what the commands on the others really print.
+
+`make docs ARGS=pages` writes the generated ones only, at once."""
 
 import sys
 import sysconfig
@@ -12,6 +14,8 @@ from docs.generated import GENERATED
 def main() -> None:
     for name, page in GENERATED.items():
         _write(name, page())
+    if sys.argv[1:] == ["pages"]:
+        return
     told = all_commands()
     with tempfile.TemporaryDirectory() as outer:
         answers = run(told, Path(outer).resolve(), Path(sysconfig.get_path("scripts")))

@@ -1,5 +1,6 @@
 """What the pages say, against the code that they say it of."""
 
+import ast
 import inspect
 import json
 import re
@@ -126,6 +127,31 @@ def test_every_error_says_what_it_is_and_one_code_is_of_one_kind() -> None:
         assert inspect.getdoc(error) and error.__doc__, f"{error.__qualname__} has no docstring"
         exit_codes.setdefault(error.code, set()).add(error.exit_code)
     assert {code: kinds for code, kinds in exit_codes.items() if len(kinds) > 1} == {}
+
+
+# ── reasons of the quarantine ───────────────────────────────────────────────────────────────────
+
+
+def reasons() -> set[str]:
+    """What Check(…, reason, …) and Flaw(reason, …) say in the source."""
+    place = {"Check": 2, "Flaw": 0}
+    calls = [
+        (node.func.id, node.args)
+        for path in (ROOT / "src" / "lakewarden" / "batch" / "parsing").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    told = [arguments[place[name]] for name, arguments in calls if name in place]
+    return {str(one.value) for one in told if isinstance(one, ast.Constant)}
+
+
+def test_every_reason_of_the_quarantine_is_told() -> None:
+    section = (ROOT / "docs" / "batch.md").read_text("utf-8").partition("| reason |")[2]
+    table = section.partition("\n\n")[0]
+    told = {code for row in table.splitlines() for code in re.findall("`([a-z-]+)`", row[:60])}
+    found = reasons()
+    assert {"type", "columns"} <= found
+    assert told == found
 
 
 # ── settings ────────────────────────────────────────────────────────────────────────────────────
