@@ -6,11 +6,14 @@ deliveries apart. `write_delivery` is a pure function of its arguments.
 
 import hashlib
 import json
+import re
 import shutil
 import sqlite3
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 
@@ -37,14 +40,14 @@ project = "shop"
 [env.dev]
 account = "local"
 region = "us-east-1"
-bucket = "{bucket}"
-catalog = {{ type = "sql", uri = "sqlite:///.lakewarden/catalog.db" }}
+bucket = "shop-dev"
+catalog = { type = "sql", uri = "sqlite:///.lakewarden/catalog.db" }
 
 [dataset.sales]
 batch = "date"
-landing = "raw/sales/{{batch}}/"
-tables = {{ orders = "orders*.csv", lines = "lines*.csv" }}
-quarantine = {{ max_share = 0.5 }}
+landing = "raw/sales/{batch}/"
+tables = { orders = "orders*.csv", lines = "lines*.csv" }
+quarantine = { max_share = 0.5 }
 """
 
 _TABLES = {
@@ -130,7 +133,7 @@ def make_shop(root: Path, connection: Connection, bucket: str, *, models: bool =
     """A project in a new folder, on a stack that runs."""
     tables = _TABLES if models else {name: _TABLES[name] for name in ("orders", "lines")}
     files = {
-        "lakewarden.toml": _SETTINGS.format(bucket=bucket),
+        "lakewarden.toml": _SETTINGS,
         **{f"tables/{name}.yaml": text for name, text in tables.items()},
         **({f"transform/{name}": text for name, text in _MODELS.items()} if models else {}),
     }
@@ -138,6 +141,16 @@ def make_shop(root: Path, connection: Connection, bucket: str, *, models: bool =
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text).lstrip())
+    connect_project(root, connection, bucket)
+    return root
+
+
+def connect_project(root: Path, connection: Connection, bucket: str) -> None:
+    """Let a project use a stack that runs already, and one of its buckets."""
+    settings = root / "lakewarden.toml"
+    settings.write_text(
+        re.sub(r'(?m)^bucket = "[^"]*"', f'bucket = "{bucket}"', settings.read_text())
+    )
     endpoint = root / ".lakewarden" / "local" / "endpoint.json"
     endpoint.parent.mkdir(parents=True, exist_ok=True)
     content = {
@@ -149,7 +162,6 @@ def make_shop(root: Path, connection: Connection, bucket: str, *, models: bool =
         "secret_key": connection.secret_key,
     }
     endpoint.write_text(json.dumps(content))
-    return root
 
 
 def write_delivery(
@@ -168,6 +180,28 @@ def write_delivery(
     lines = [f"{n},{generation},item {n % 3}\n" for n in range(orders) for _ in range(2)]
     (folder / "lines.csv").write_text("order_id,generation,item\n" + "".join(lines))
     return folder
+
+
+def rows_of(generation: int, batch: str, *, orders: int, files: int = 1) -> Mapping[str, Rows]:
+    """The tables' rows of a delivery that is not damaged, sorted."""
+    return {
+        "raw.lines": tuple(
+            (n // 2, generation, f"item {n // 2 % 3}", batch, "lines.csv", n + 2)
+            for n in range(2 * orders)
+        ),
+        "raw.orders": tuple(
+            (
+                n,
+                generation,
+                date(2024, n % 2 + 2, 1),
+                Decimal(f"{n + 1}.50"),
+                batch,
+                f"orders-{n % files}.csv",
+                n // files + 2,
+            )
+            for n in range(orders)
+        ),
+    }
 
 
 @dataclass
