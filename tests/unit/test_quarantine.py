@@ -1,5 +1,7 @@
 """Quarantine files: what is kept is found again byte for byte, in order, in little memory."""
 
+import io
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,3 +119,21 @@ def test_listing_tells_whose_they_are_newest_first(tmp_path: Path) -> None:
     found = list_quarantines(objects)
     assert [(q.dataset, q.run) for q in found][1] == ("weather", "run-2")
     assert list(read(objects, found[0].key)) == [misfit(1)]
+
+
+def test_only_the_reader_s_own_thread_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread of Arrow's that has Python's file when the process ends aborts the process."""
+    seen: set[int] = set()
+
+    class Watched(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            seen.add(threading.get_ident())
+            return super().read(size)
+
+    objects = MemoryObjects("lake")
+    write(objects, RUN, map(misfit, range(1, 10_000)), tmp_path)
+    monkeypatch.setattr("tempfile.TemporaryFile", Watched)
+    assert len(list(read(objects, KEY))) == 9_999
+    assert seen == {threading.get_ident()}

@@ -119,12 +119,15 @@ def read(objects: Objects, key: str) -> Iterator[Misfit]:
         file.seek(0)
         opened = _opened(file, key)
         for group in range(opened.num_row_groups):
-            yield from (Misfit(**row) for row in opened.read_row_group(group).to_pylist())
+            rows = opened.read_row_group(group, use_threads=False).to_pylist()
+            yield from (Misfit(**row) for row in rows)
 
 
 def _opened(file: IO[bytes], key: str) -> pq.ParquetFile:
     try:
-        opened = pq.ParquetFile(file)
+        # Read ahead, and with threads, Arrow's own threads may still hold Python's file when the
+        # process ends: now and then that aborts it after all went well (apache/arrow#34314).
+        opened = pq.ParquetFile(file, pre_buffer=False)
     except pa.ArrowInvalid as error:
         raise _unreadable(key, "no Parquet file") from error
     if (opened.schema_arrow.metadata or {}).get(_FORMAT_KEY) != FORMAT:
