@@ -5,12 +5,13 @@ part is doubtful, are the records looked at one by one (`diagnose`), and the par
 without the misfits.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.types import DecimalType, StringType
@@ -56,7 +57,7 @@ class Part:
 
     `first` is the record number of its first record. `quoted`: there are quotes in it. `doubtful`:
     a parser might read it otherwise than we do, so it has to be diagnosed before it is read.
-    `gaps`, filled in by a diagnosis: where records were cut out, so that others keep their number.
+    `numbers`, filled in by a diagnosis: a file with the numbers of what it did not cut out.
     """
 
     path: Path
@@ -68,7 +69,7 @@ class Part:
     has_nul: bool = False
     quoted: bool = True
     doubtful: bool = False
-    gaps: Path | None = None
+    numbers: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def select(part: Part, batch: str) -> str:
     conditions = " OR ".join(f"({check.condition})" for check in _checks(part))
     return (
         f"SELECT {values}, {literal(batch)} AS _batch, {literal(part.file)} AS _file,"
-        f" {_number(part)} AS _line FROM ({_casts(part)}){_gap_join(part)}"
+        f" {_number(part)} AS _line FROM ({_casts(part)}){_numbered(part)}"
         f" WHERE NOT coalesce({conditions or 'false'}, false)"
     )
 
@@ -99,7 +100,7 @@ def diagnose(connection: "DuckDBPyConnection", part: Part) -> tuple[Part, Sequen
     """Look at every record: the part as it can be read, without broken records (they are cut out
     of its file), and all the records that do not fit."""
     broken = _cut_out(part)
-    known = replace(part, gaps=_write_gaps(part, list(broken)), doubtful=False)
+    known = replace(part, numbers=_write_numbers(part, broken), doubtful=False)
     structural = [
         Defect(part.first + number - 1, None, reason, message)
         for number, (reason, message) in broken.items()
@@ -122,19 +123,16 @@ def _cut_out(part: Part) -> Mapping[int, Flaw]:
 _NO_JSON = Flaw("json", "not a JSON object on one line")
 
 
-def _write_gaps(part: Part, broken: Sequence[int]) -> Path | None:
-    """A table of `kept` and `dropped`: after so many kept records, so many had been cut out."""
+def _write_numbers(part: Part, broken: Collection[int]) -> Path | None:
+    """A table of `row` and `record`: which record (both from 1, within the part) the parser's
+    row will be, where some were cut out."""
     if not broken:
         return None
-    # The j-th broken record r has r - j kept ones before it; of neighbours the last one counts.
-    dropped = {number - j: j for j, number in enumerate(broken, start=1)}
-    path = part.path.with_suffix(".gaps")
-    columns = {"kept": list(dropped), "dropped": list(dropped.values())}
-    pq.write_table(pa.table(columns, schema=_GAPS), path)
+    records = np.delete(np.arange(1, part.records + 1), np.array(list(broken)) - 1)
+    path = part.path.with_suffix(".numbers")
+    rows = np.arange(1, len(records) + 1)
+    pq.write_table(pa.table({"row": rows, "record": records}), path)
     return path
-
-
-_GAPS = pa.schema([("kept", pa.int64()), ("dropped", pa.int64())])
 
 
 def _misfits(connection: "DuckDBPyConnection", part: Part) -> Iterator[Defect]:
@@ -147,7 +145,7 @@ def _misfits(connection: "DuckDBPyConnection", part: Part) -> Iterator[Defect]:
         return
     connection.execute(
         f"SELECT number, misfit FROM (SELECT {_number(part)} AS number, CASE {cases} END AS misfit"
-        f" FROM ({_casts(part)}){_gap_join(part)}) WHERE misfit IS NOT NULL"
+        f" FROM ({_casts(part)}){_numbered(part)}) WHERE misfit IS NOT NULL"
     )
     while rows := connection.fetchmany(10_000):
         for number, misfit in rows:
@@ -285,12 +283,11 @@ def _json_checks(targets: Sequence[Target]) -> Iterator[Check]:
 
 
 def _number(part: Part) -> str:
-    """SQL for the record number of a row: its position, and the dropped records before it."""
-    offset = part.first - 1
-    return f"k + {offset} + coalesce(gap.dropped, 0)" if part.gaps else f"k + {offset}"
+    """SQL for the record number of a row."""
+    return f"{'numbers.record' if part.numbers else 'k'} + {part.first - 1}"
 
 
-def _gap_join(part: Part) -> str:
-    if part.gaps is None:
+def _numbered(part: Part) -> str:
+    if part.numbers is None:
         return ""
-    return f" ASOF LEFT JOIN read_parquet({literal(str(part.gaps))}) AS gap ON k > gap.kept"
+    return f" JOIN read_parquet({literal(str(part.numbers))}) AS numbers ON k = numbers.row"
