@@ -22,9 +22,7 @@ _METADATA = (".json", ".avro")
 _OBJECTS = "lakewarden.objects"  # among the properties, which is how PyIceberg makes a FileIO
 
 
-def file_io_properties(
-    s3: Mapping[str, str], objects: Callable[[], Objects] | None
-) -> Properties:
+def file_io_properties(s3: Mapping[str, str], objects: Callable[[], Objects] | None) -> Properties:
     """What PyIceberg makes its FileIO from: `s3` are its own `s3.*` properties; `objects` is asked
     for the bucket when its first file is needed (None: all goes by the Arrow file system)."""
     if objects is None:
