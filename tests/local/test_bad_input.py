@@ -727,7 +727,7 @@ OTHER = [
         one(GOOD),
         2,
         "template-invalid",
-        ["readings.yaml:7:22: ", "type"],
+        ["readings.yaml:7:22: ", "'lnog'"],
         edit=("tables/readings.yaml", "type: long", "type: lnog"),
     ),
     Case(

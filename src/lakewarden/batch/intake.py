@@ -11,10 +11,11 @@ import shutil
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pyiceberg.manifest import DataFile
@@ -26,6 +27,7 @@ from lakewarden.batch.model import DeliveredFile
 from lakewarden.batch.parquet import LocalFile, copy, upload, write_local
 from lakewarden.batch.parsing.parse import Defect, Part, diagnose, select
 from lakewarden.batch.parsing.read import Reader, Reading, check_pages
+from lakewarden.batch.workers import Workers
 from lakewarden.errors import Refused
 from lakewarden.tables.template import FileFormat, Template
 
@@ -136,15 +138,19 @@ class _Readers:
         self._read = read
         self._queue: queue.Queue[Part | _Ended] = queue.Queue(room)
         self._stopped = threading.Event()
-        self._pool = ThreadPoolExecutor(threads)
+        self._pool = Workers(threads, stop=self._stopped.set)
         self._reading = [self._pool.submit(self._read_one, number) for number in range(files)]
 
     def __enter__(self) -> "_Readers":
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        self._stopped.set()
-        self._pool.shutdown(cancel_futures=True)
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.__exit__(kind, error, trace)
 
     def parts(self) -> Iterator[Part]:
         """Parts as they come; raises what a reader raised."""
@@ -211,7 +217,7 @@ def _bundles(
 
 @dataclass
 class _Work:
-    """What parsers need; none of it changes while they run."""
+    """What parsers need; none of it changes while they run, save which sessions are open."""
 
     connection: "DuckDBPyConnection"
     run: str
@@ -219,11 +225,12 @@ class _Work:
     objects: Objects
     tables: Mapping[str, Table]
     config: IntakeConfig
+    _cursors: "set[DuckDBPyConnection]" = field(default_factory=set)
 
     def parse(self, bundles: Iterator[_Bundle]) -> Iterator[_Parsed]:
         """Parse bundles side by side, as many at a time as DuckDB has threads."""
         under_way: deque[Future[_Parsed]] = deque()
-        with ThreadPoolExecutor(self.config.duck.threads) as parsers:
+        with Workers(self.config.duck.threads, stop=self._interrupt) as parsers:
             for bundle in bundles:
                 under_way.append(parsers.submit(self._parse, bundle))
                 if len(under_way) > self.config.duck.threads:
@@ -248,13 +255,27 @@ class _Work:
                 path.unlink()
         return done
 
+    @contextmanager
+    def _cursor(self) -> "Iterator[DuckDBPyConnection]":
+        """A session of one parser's own, which `_interrupt` knows."""
+        with self.connection.cursor() as cursor:
+            self._cursors.add(cursor)
+            try:
+                yield cursor
+            finally:
+                self._cursors.discard(cursor)
+
+    def _interrupt(self) -> None:
+        for cursor in tuple(self._cursors):
+            cursor.interrupt()
+
     def _parse(self, bundle: _Bundle) -> _Parsed:
         """One bundle: the quick way first; a closer look only where there is doubt about the
         records, or the counts disagree."""
         expected = sum(part.records for part in bundle.parts)
         defects: list[tuple[str, Defect]] = []
         rows = None
-        with _pages_checked(bundle), self.connection.cursor() as cursor:
+        with _pages_checked(bundle), self._cursor() as cursor:
             if not any(part.doubtful for part in bundle.parts):
                 rows, files, staged = self._write_bundle(cursor, bundle, bundle.parts)
             if rows != expected:

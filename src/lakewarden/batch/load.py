@@ -107,9 +107,13 @@ def stage_again(loaded: Loaded, branch: Branch, *, lake: Lake, replaces: bool) -
 
 @contextmanager
 def local_trouble(scratch: Path) -> Iterator[None]:
-    """Tell a full disk and a memory limit by their names."""
+    """Tell a full disk, a memory limit and Ctrl-C by their names."""
     try:
         yield
+    except RuntimeError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # "Query interrupted", says DuckDB
+            raise error.__cause__ from None
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -7,7 +7,6 @@ are written here with the table's field ids and described here from their own fo
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +30,7 @@ from pyiceberg.types import IcebergType
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.duck import identifier, literal
 from lakewarden.batch.sql_types import duckdb_type
+from lakewarden.batch.workers import Workers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,8 +70,9 @@ def upload(
     files: Sequence[LocalFile], table: Table, objects: Objects, *, threads: int = 4
 ) -> Sequence[DataFile]:
     """Put finished files where the table keeps its data, and describe them from their footers."""
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(lambda file: _upload_one(file, table, objects), files))
+    with Workers(threads) as workers:
+        sent = [workers.submit(_upload_one, file, table, objects) for file in files]
+        return [one.result() for one in sent]
 
 
 def copy(
