@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from lakewarden.cli import batch, demo, init, lake, local, quarantine, query, table
-from lakewarden.cli.output import complain
+from lakewarden.cli.output import complain, speak
 from lakewarden.errors import Failed, LakewardenError, WrongUsage
 
 # What Typer raises for any wrong command line. Some releases have it from Click and others from a
@@ -105,27 +105,27 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot encode is spelled out
             stream.reconfigure(errors="backslashreplace")
-    as_json = "--json" in sys.argv
+    # A command line that cannot be read is told as it asks for all the same.
+    speak(as_json="--json" in sys.argv)
     try:
         sys.exit(app(standalone_mode=False))
     except LakewardenError as error:
-        complain(error, as_json=as_json)
+        complain(error)
         sys.exit(error.exit_code)
     except _Misused as error:
-        sys.exit(_tell_misuse(error, as_json=as_json))
+        sys.exit(_tell_misuse(error))
     except Exception as error:
-        if as_json:
-            complain(_unexpected(error), as_json=True)
+        if "--json" in sys.argv:
+            complain(_unexpected(error))
         raise  # with the traceback, on standard error
 
 
-def _tell_misuse(error: typer.BadParameter, *, as_json: bool) -> int:
+def _tell_misuse(error: typer.BadParameter) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
     else:
         path = error.ctx.command_path if error.ctx else "lakewarden"
-        misuse = CommandLineInvalid(error.format_message(), hint=f"{path} --help")
-        complain(misuse, as_json=as_json)
+        complain(CommandLineInvalid(error.format_message(), hint=f"{path} --help"))
     return CommandLineInvalid.exit_code
 
 

@@ -35,7 +35,7 @@ def log(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Publications, newest first: each moved all of its tables in one step."""
+    """Publications, newest first."""
     opened = open_project(project, env, as_json=as_json)
     found = opened.lake.publications(dataset, batch)[: most_of(most, as_json=as_json)]
     if dataset and not found:
@@ -69,7 +69,7 @@ def log(
 
 @app.command("branches", epilog="Example: lakewarden lake branches")
 def branches(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False) -> None:
-    """Branches that exist: runs under way, left with --no-publish, or dead."""
+    """Branches: of runs under way, left to look at, or dead."""
     opened = open_project(project, env, as_json=as_json)
     found = opened.lake.branches()
     if as_json:
@@ -128,7 +128,10 @@ def discard(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a branch; main stays as it is. Its files are left to maintenance."""
+    """Remove a branch; main stays as it is.
+
+    The branch's files are left to maintenance.
+    """
     opened = open_project(project, env, as_json=as_json)
     names = [one.name for one in opened.lake.branches() if branch in (one.name, one.run)]
     if not names:

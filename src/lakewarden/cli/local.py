@@ -27,7 +27,7 @@ class NotLocal(WrongUsage):
 
 @app.command("up", epilog="Example: lakewarden local up")
 def up(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False) -> None:
-    """Start the stack if it is not running, and wait until it really answers."""
+    """Start the stack if it is down, and wait until it answers."""
     from lakewarden.local import stack
 
     config = _config(project, env, as_json=as_json)

@@ -43,17 +43,22 @@ _GAP = 2  # between two columns
 _FLEX = 16  # characters that are left of a column that is cut, at the least
 
 
-def begin(*, as_json: bool, quiet: bool = False) -> None:
-    """Choose the way of speaking, and of logging, for this process."""
+def speak(*, as_json: bool) -> None:
+    """Choose the way of speaking for this process; nothing was said yet."""
     _mode.as_json = as_json
     _mode.said = False
     console.quiet = as_json
+
+
+def begin(*, as_json: bool, quiet: bool = False) -> None:
+    """Choose the way of speaking, and of logging, for this process."""
+    speak(as_json=as_json)
     _begin_logging(quiet=quiet)
 
 
 def show_json(value: object) -> None:
     """One JSON document on standard output: all of it, or nothing."""
-    text = _json(value, indent=2)
+    text = _encoder(indent=2).encode(_plain(value))
     _mode.said = True
     sys.stdout.write(f"{text}\n")
 
@@ -61,8 +66,9 @@ def show_json(value: object) -> None:
 def show_json_rows(rows: Iterable[object]) -> None:
     """A JSON list of any length, one row a line; nothing is printed before the last is known."""
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="backslashreplace") as kept:
+        encoder = _encoder()
         for number, row in enumerate(rows):
-            kept.write(f"{',' if number else '['}\n  {_json(row)}")
+            kept.write(f"{',' if number else '['}\n  {_row(row, encoder)}")
         kept.write("\n]\n" if kept.tell() else "[]\n")
         kept.seek(0)
         _mode.said = True
@@ -131,9 +137,9 @@ def say(text: str = "") -> None:
     console.print(Text(visible(text, lines=True)), soft_wrap=True)
 
 
-def complain(error: LakewardenError, *, as_json: bool | None = None) -> None:
+def complain(error: LakewardenError) -> None:
     """What happened, to what, and what to do next."""
-    if _mode.as_json if as_json is None else as_json:
+    if _mode.as_json:
         told = {"code": error.code, "message": error.message, "hint": error.hint}
         if not _mode.said:
             show_json({"error": {**told, "exit_code": error.exit_code}})
@@ -196,10 +202,19 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _json(value: object, *, indent: int | None = None) -> str:
+def _encoder(*, indent: int | None = None) -> json.JSONEncoder:
     # Whatever the terminal can show, JSON may be written in ASCII alone.
     readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    return json.dumps(_plain(value), indent=indent, ensure_ascii=not readable, allow_nan=False)
+    return json.JSONEncoder(
+        indent=indent, ensure_ascii=not readable, allow_nan=False, default=_plain
+    )
+
+
+def _row(value: object, encoder: json.JSONEncoder) -> str:
+    try:
+        return encoder.encode(value)  # the quick way, for there may be millions
+    except (TypeError, ValueError):  # a key that is no text; NaN
+        return encoder.encode(_plain(value))
 
 
 def _plain(value: object) -> object:

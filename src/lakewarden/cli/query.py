@@ -44,8 +44,9 @@ def query(
     """Run SQL over one version of all tables.
 
     Two tables never come from two versions. A table is namespace.name, or its bare name where
-    that is unique. The query reads these tables and nothing else: no other file, no network, and
-    it writes nothing. In JSON, decimals, dates and times are text, binary is hex.
+    that is unique. The query reads what belongs to these tables and nothing else: no other file,
+    no other address; and it writes nothing. In JSON, decimals, dates and times are text, binary
+    is hex.
 
     Example: lakewarden query "SELECT carrier, count(*) FROM raw.flights GROUP BY 1"
     """
