@@ -201,6 +201,10 @@ def local_endpoint(root: Path) -> LocalEndpoint:
         raise LocalStackDown(
             "the local stack of this project is not running", hint="lakewarden local up"
         ) from None
+    except ValidationError:  # its text may quote a key
+        raise LocalStackDown(
+            f"{file} is not as it was written", hint="lakewarden local up"
+        ) from None
 
 
 def _mistakes(error: ValidationError) -> Iterator[str]:
