@@ -7,7 +7,6 @@ from pyiceberg.table import Table
 
 from lakewarden.lake.apply import apply
 from lakewarden.lake.model import Contribution, Lake, Pin, Publication
-from lakewarden.lake.store import store_errors
 from lakewarden.tables.changes import TablePlan
 from lakewarden.tables.drift import Finding, drift
 from lakewarden.tables.plan import plan
@@ -33,9 +32,8 @@ def apply_tables(
     branch = lake.begin(f"tables/{run}", run, at)
     try:
         catalog = lake.catalog(branch)
-        with store_errors():
-            for each in needed:
-                apply(catalog, each)
+        for each in needed:
+            apply(catalog, each)
         summary = "table apply: " + ", ".join(each.identifier for each in needed)
         change = Contribution(None, None, "", {}, summary=summary)
         return lake.publish(branch, [change], reads=frozenset(), at=at)

@@ -45,7 +45,6 @@ from lakewarden.lake.sql_catalog import BranchCatalog
 from lakewarden.lake.sql_engine import lock_schema, make_engine, make_room, reading, writing
 from lakewarden.lake.sql_rows import Namespaces
 from lakewarden.lake.sql_schema import NAME, branches, head, is_prepared, prepare
-from lakewarden.lake.store import store_errors
 
 _BranchRow = tuple[str, str, str, str, int, str]
 
@@ -127,8 +126,7 @@ class SqlLake:
 
     def load(self, pin: Pin, table: str) -> Table:
         location = pin.tables[table]
-        with store_errors():
-            found = StaticTable.from_metadata(location, self._file_io)
+        found = StaticTable.from_metadata(location, self._file_io)
         namespace, name = sql_rows.split(table)
         return StaticTable(
             identifier=(*namespace.split("."), name),

@@ -1,4 +1,4 @@
-"""The object store as PyIceberg reaches it: through Arrow, whose errors have no types."""
+"""The object store as PyIceberg reaches data files: through Arrow, whose errors have no types."""
 
 import re
 from collections.abc import Iterator
