@@ -58,15 +58,16 @@ def run(
     is left alone. Wrong data are refused (exit code 3) and main stays as it is.
     """
     opened = open_project(project, env, as_json=as_json)
-    outcome = opened.run(
-        dataset,
-        batch,
-        publish=not no_publish,
-        accept=accept,
-        reason=reason,
-        take_over=take_over,
-        tell=(lambda done: None) if as_json else tell_stage,
-    )
+    with console.status(f"{dataset} {batch}"):
+        outcome = opened.run(
+            dataset,
+            batch,
+            publish=not no_publish,
+            accept=accept,
+            reason=reason,
+            take_over=take_over,
+            tell=(lambda done: None) if as_json else tell_stage,
+        )
     if as_json:
         show_json(outcome_json(outcome))
     else:
