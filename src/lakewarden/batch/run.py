@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 from typing import TypeVar
 
 import structlog
@@ -53,6 +54,7 @@ _T = TypeVar("_T", bound=Result)
 LEASES = "ops/leases/"
 # A base that moves this often is a sign that runs should not be side by side.
 _ATTEMPTS = 5
+_INTERRUPTED_SECONDS = 2.0  # for a receipt, after Ctrl-C
 
 
 class GaveUp(TryAgain):
@@ -118,11 +120,11 @@ def run_batch(
     Raises Refused for wrong data, TryAgain where something outside was away or busy."""
     batch = str(parse_key(request.dataset.key_form, request.batch))
     run = Run(holder.run, request.dataset.name, batch)
-    work = _Work(request, workshop, run, tell)
     with (
         structlog.contextvars.bound_contextvars(dataset=run.dataset, batch=batch, run=run.id),
-        _lease(request, workshop, run, holder),
+        _lease(request, workshop, run, holder) as keeper,
     ):
+        work = _Work(request, workshop, run, tell, leave=keeper.leave)
         try:
             return work.run()
         finally:
@@ -150,6 +152,7 @@ class _Work:
     workshop: Workshop
     current: Run
     tell: Callable[[StageDone], None]
+    leave: Callable[[], None]  # the next run is to tidy up
 
     @cached_property
     def receipts(self) -> Stream:
@@ -270,6 +273,14 @@ class _Work:
                 result = work()
         except BaseMoved:
             raise
+        except KeyboardInterrupt as error:
+            # Somebody waits for the end, and the store may be why.
+            report = Thread(
+                target=self._receipt, args=(stage, error, time.perf_counter() - begun), daemon=True
+            )
+            report.start()
+            report.join(_INTERRUPTED_SECONDS)
+            raise
         except BaseException as error:
             self._receipt(stage, error, time.perf_counter() - begun)
             raise
@@ -345,7 +356,16 @@ class _Work:
             yield kept
         finally:
             if not kept.keep:
-                lake.discard(name)
+                self._discard(name)
+
+    def _discard(self, branch: str) -> None:
+        """What was met before is what has to be told, whatever becomes of the branch; and a run
+        that has published has none."""
+        try:
+            self.workshop.lake.discard(branch)
+        except CatalogUnavailable as away:
+            self.leave()
+            _log.warning("the branch is left to the next run", branch=branch, why=away.message)
 
 
 @dataclass
@@ -361,7 +381,7 @@ def _holding(published: Sequence[Publication], wanted: str) -> Publication | Non
 
 
 @contextmanager
-def _lease(request: Request, workshop: Workshop, run: Run, holder: Holder) -> Iterator[None]:
+def _lease(request: Request, workshop: Workshop, run: Run, holder: Holder) -> Iterator[Keeper]:
     """Fence and tidy up after dead predecessors, then tell the others who is running."""
     lease = acquire(
         workshop.objects,
@@ -379,5 +399,5 @@ def _lease(request: Request, workshop: Workshop, run: Run, holder: Holder) -> It
         # The lease is what remembers the dead: the next run has to find them in it.
         lease.leave()
         raise
-    with Keeper(lease, now=workshop.now):
-        yield
+    with Keeper(lease, now=workshop.now) as keeper:
+        yield keeper

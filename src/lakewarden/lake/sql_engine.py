@@ -9,6 +9,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, 
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError, DataError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from lakewarden.errors import WrongUsage
@@ -92,10 +93,12 @@ def _sqlite(url: URL, lock_timeout: int) -> Engine:
             "a catalog in memory is gone when the command ends",
             hint="Write sqlite:///path/to/catalog.db.",
         )
+    database = url.database
     engine = create_engine(url, connect_args={"timeout": lock_timeout}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
-    def _on_connect(dbapi: sqlite3.Connection, _record: object) -> None:
+    def _on_connect(dbapi: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        record.info[_FILE] = _identity(Path(database))
         dbapi.isolation_level = None  # BEGIN is ours to say, below
         for attempt in Retrying(
             retry=retry_if_exception(_is_busy),
@@ -106,12 +109,33 @@ def _sqlite(url: URL, lock_timeout: int) -> Engine:
             with attempt:
                 _use_wal(dbapi)
 
+    @event.listens_for(engine, "checkout")
+    def _on_checkout(_dbapi: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        # SQLite goes on with an open file that is nobody's any more: a publish would be lost.
+        if _identity(Path(database)) != record.info[_FILE]:
+            raise CatalogUnavailable(
+                f"the catalog's file {database} was removed or replaced while it was in use",
+                hint="Put it back where it was, then run the same command again.",
+            )
+
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get(_IMMEDIATE)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+_FILE = "lakewarden_file"
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Which file that is, whatever its name; None where there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _use_wal(dbapi: sqlite3.Connection) -> None:

@@ -29,7 +29,8 @@ _log = structlog.get_logger()
 FORMAT = 1
 DEAD_AFTER = timedelta(seconds=60)  # without a renewal, where we cannot see the process
 RENEW_SECONDS = 10.0
-_JOIN_SECONDS = 5.0  # for a renewal that is under way
+_RELEASE_SECONDS = 10.0  # for that, and for a renewal that is under way
+_INTERRUPTED_SECONDS = 2.0  # for the same, where somebody waits for it
 _ATTEMPTS = 20  # races lost in a row
 
 # Runs of this process that ended and could not release their lease. The process lives on, so that
@@ -229,7 +230,8 @@ class Keeper:
         self._now = now
         self._every = every
         self._end = Event()
-        self._thread = Thread(target=self._renew, name="lakewarden-lease", daemon=True)
+        self._leaves = False
+        self._thread = Thread(target=self._keep, name="lakewarden-lease", daemon=True)
 
     @property
     def lost(self) -> bool:
@@ -239,23 +241,33 @@ class Keeper:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """A lease that cannot be released now dies by itself: nothing is lost with it."""
-        self._end.set()
-        self._thread.join(timeout=_JOIN_SECONDS)
-        if self._thread.is_alive():
-            _log.warning("the lease is left to run out", key=self._lease.key)
-            self._lease.leave()
-            return
-        try:
-            self._lease.release()
-        except LakewardenError as error:
-            self._lease.leave()
-            _log.warning("the lease is left to run out", key=self._lease.key, why=error.message)
+    def leave(self) -> None:
+        """Do not release it at the end: something is left for the next one to tidy up."""
+        self._leaves = True
 
-    def _renew(self) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """A lease that cannot be released now dies by itself: nothing is lost with it."""
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self._end.set()
+        self._thread.join(timeout=_INTERRUPTED_SECONDS if interrupted else _RELEASE_SECONDS)
+        if self._thread.is_alive():
+            self._leave("the store does not answer")
+
+    def _keep(self) -> None:
         while not self._end.wait(self._every) and not self._lease.lost:
             try:
                 self._lease.renew(self._now())
             except LakewardenError as error:
                 _log.warning("the lease was not renewed", key=self._lease.key, why=error.message)
+        self._end.wait()
+        try:
+            if self._leaves:
+                self._lease.leave()
+            else:
+                self._lease.release()
+        except LakewardenError as error:
+            self._leave(error.message)
+
+    def _leave(self, why: str) -> None:
+        self._lease.leave()
+        _log.warning("the lease is left to run out", key=self._lease.key, why=why)
