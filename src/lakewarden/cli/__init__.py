@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -111,6 +111,8 @@ def main() -> None:
         sys.exit(app(standalone_mode=False))
     except LakewardenError as error:
         complain(error)
+        if isinstance(error, Interrupted | EndedBySignal):
+            _leave(error.exit_code)
         sys.exit(error.exit_code)
     except _Misused as error:
         sys.exit(_tell_misuse(error))
@@ -118,6 +120,13 @@ def main() -> None:
         if "--json" in sys.argv:
             complain(_unexpected(error))
         raise  # with the traceback, on standard error
+
+
+def _leave(code: int) -> NoReturn:
+    """At once: Python would wait for threads, and those may wait for a store that is silent."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _tell_misuse(error: typer.BadParameter) -> int:
