@@ -71,7 +71,7 @@ class MemoryObjects:
             raise ObjectMissing(f"there is no s3://{self._bucket}/{key}")
         return found
 
-    def stream(self, version: ObjectVersion, *, chunk_bytes: int = 8 << 20) -> Iterator[bytes]:
+    def stream(self, version: ObjectVersion, *, chunk_bytes: int = 16 << 20) -> Iterator[bytes]:
         size = self.get(version.key, version.version_id).version.size
         for start in range(0, size, chunk_bytes):
             body = self.get(version.key, version.version_id).body

@@ -75,7 +75,7 @@ class Objects(Protocol):
         """A small object, whole; raises ObjectMissing."""
         ...
 
-    def stream(self, version: ObjectVersion, *, chunk_bytes: int = 8 << 20) -> Iterator[bytes]:
+    def stream(self, version: ObjectVersion, *, chunk_bytes: int = 16 << 20) -> Iterator[bytes]:
         """The bytes of a pinned version, in order, in chunks of chunk_bytes (the last may be
         shorter). Ranges are read ahead; a broken connection is resumed, not restarted.
         Raises ObjectMissing when the version was removed."""

@@ -132,7 +132,7 @@ class S3Objects:
 
         return self._attempts("read", key).call(read)
 
-    def stream(self, version: ObjectVersion, *, chunk_bytes: int = 8 << 20) -> Iterator[bytes]:
+    def stream(self, version: ObjectVersion, *, chunk_bytes: int = 16 << 20) -> Iterator[bytes]:
         if version.size == 0:
             self._attempts("read", version.key).call(
                 lambda: self._head(version.key, version.version_id)

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
@@ -23,20 +24,33 @@ from pyiceberg.partitioning import PartitionField, partition_record_value
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import NullOrder, SortDirection
-from pyiceberg.transforms import IdentityTransform
+from pyiceberg.transforms import IdentityTransform, TruncateTransform
 from pyiceberg.typedef import Record
-from pyiceberg.types import IcebergType
+from pyiceberg.types import (
+    BinaryType,
+    DateType,
+    IcebergType,
+    NestedField,
+    TimestampType,
+    TimestamptzType,
+    UUIDType,
+)
 
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.duck import identifier, literal
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.batch.workers import Workers
+from lakewarden.errors import Failed
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 _ROW_GROUP_ROWS = 122_880
+
+
+class PartitionsCollide(Failed):
+    """Rows of two partitions cannot be told apart while they are spread."""
 
 
 @dataclass(frozen=True)
@@ -118,35 +132,43 @@ class _GroupKey:
 
     field: PartitionField
     column: str
+    kind: IcebergType
     alias: str
 
 
 def _group(
     connection: "DuckDBPyConnection", select: str, table: Table, folder: Path
 ) -> Sequence[_GroupKey]:
-    """Spread the rows over one folder a partition, in one pass."""
+    """Spread the rows over a folder a partition, in one pass. Folders are named by a hash: values
+    may be longer than the name of a file, no text, or spelled as Hive spells null."""
+    schema = table.schema()
+    sources = [schema.find_field(field.source_id) for field in table.spec().fields]
     keys = [
-        _GroupKey(field, table.schema().find_column_name(field.source_id) or "", f"_key{number}")
-        for number, field in enumerate(table.spec().fields)
+        _GroupKey(field, source.name, source.field_type, f"_key{number}")
+        for number, (field, source) in enumerate(zip(table.spec().fields, sources, strict=True))
     ]
-    values = ", ".join(f"{_transform(connection, key, table)} AS {key.alias}" for key in keys)
-    by = ", ".join(key.alias for key in keys)
+    values = ", ".join(f"{_transform(connection, key)} AS {key.alias}" for key in keys)
+    aliases = ", ".join(key.alias for key in keys)
     connection.execute(
-        f"COPY (SELECT *, {values} FROM ({select})) TO {literal(str(folder))}"
-        f" (FORMAT parquet, COMPRESSION lz4_raw, PARTITION_BY ({by}),"
-        " WRITE_PARTITION_COLUMNS true, OVERWRITE_OR_IGNORE true)"
+        f"COPY (SELECT *, hash({aliases}) AS _group FROM (SELECT *, {values} FROM ({select})))"
+        f" TO {literal(str(folder))} (FORMAT parquet, COMPRESSION lz4_raw, PARTITION_BY (_group),"
+        " OVERWRITE_OR_IGNORE true)"
     )
     return keys
 
 
-def _transform(connection: "DuckDBPyConnection", key: _GroupKey, table: Table) -> str:
+def _transform(connection: "DuckDBPyConnection", key: _GroupKey) -> str:
     """SQL for a partition transform: PyIceberg's own (vectorised), so that both always agree."""
-    column = identifier(key.column)
-    if isinstance(key.field.transform, IdentityTransform):
+    column, kind, transform = identifier(key.column), key.kind, key.field.transform
+    if isinstance(transform, IdentityTransform):
         return column
-    source = table.schema().find_type(key.field.source_id)
-    name = "lakewarden_" + re.sub(r"\W+", "_", f"{key.field.transform}_{source}")
-    _register(connection, name, key.field.transform.pyarrow_transform(source), source)
+    if isinstance(kind, BinaryType):
+        if isinstance(transform, TruncateTransform):  # it has none for bytes
+            return f"unhex(left(hex({column}), {2 * transform.width}))"
+    elif isinstance(kind, UUIDType):  # it has none either; the spec hashes the bytes
+        column, kind = f"unhex(replace(CAST({column} AS VARCHAR), '-', ''))", BinaryType()
+    name = "lakewarden_" + re.sub(r"\W+", "_", f"{transform}_{kind}")
+    _register(connection, name, transform.pyarrow_transform(kind), kind)
     return f"{name}({column})"
 
 
@@ -156,27 +178,36 @@ def _register(
     transform: "Callable[[pa.Array], pa.Array]",
     source: IcebergType,
 ) -> None:
-    """Make a transform a function of this session; again is fine."""
+    """Make a transform a function of this session; again, and from several threads, is fine."""
     import duckdb
     import pyarrow as pa
     from duckdb.func import ARROW, SPECIAL
 
-    if _has_function(connection, name):
-        return
     result = transform(pa.array([], type=schema_to_pyarrow(source))).type
-    connection.create_function(
-        name,
+    with _registering:
+        if _has_function(connection, name):
+            return
         # One parameter and no default: DuckDB counts the parameters.
-        lambda chunk: transform(
-            chunk.combine_chunks() if isinstance(chunk, pa.ChunkedArray) else chunk
-        ),
-        [duckdb.sqltype(duckdb_type(source))],
-        duckdb.sqltype(_ARROW_NAMES.get(str(result)) or duckdb_type(source)),
-        type=ARROW,
-        null_handling=SPECIAL,
-    )
+        function = _kept.setdefault(
+            name,
+            lambda chunk: transform(
+                chunk.combine_chunks() if isinstance(chunk, pa.ChunkedArray) else chunk
+            ),
+        )
+        connection.create_function(
+            name,
+            function,
+            [duckdb.sqltype(duckdb_type(source))],
+            duckdb.sqltype(_ARROW_NAMES.get(str(result)) or duckdb_type(source)),
+            type=ARROW,
+            null_handling=SPECIAL,
+        )
 
 
+_registering = Lock()
+# A function belongs to the database, but only the cursor that made it holds it: once that cursor is
+# closed, DuckDB calls what may be freed. So each lives as long as the process.
+_kept: dict[str, "Callable[[pa.Array], pa.Array]"] = {}
 # What transforms return, where it is not the type of their source (truncate).
 _ARROW_NAMES = {"int32": "INTEGER", "int64": "BIGINT"}
 
@@ -197,19 +228,41 @@ def _write_group(
 ) -> LocalFile:
     """One partition's rows, sorted, as one file; its key is read back from the rows, typed."""
     source = f"read_parquet({literal(str(group / '*.parquet'))}, hive_partitioning = false)"
-    aliases = ", ".join(key.alias for key in keys)
-    values = connection.execute(f"SELECT {aliases} FROM {source} LIMIT 1").fetchone() or ()
+    values = ", ".join(_plain(key) for key in keys)
+    found = connection.execute(f"SELECT DISTINCT {values} FROM {source} LIMIT 2").fetchall()
+    if len(found) > 1:
+        raise PartitionsCollide(
+            f"two partitions of {'.'.join(table.name())} have the same 64-bit hash",
+            hint="load the batch in parts, and please report this",
+        )
     columns = ", ".join(identifier(field.name) for field in table.schema().fields)
     select = f"SELECT {columns} FROM {source}"
     rows = copy(connection, _ordered(select, table), table.schema(), path)
     shutil.rmtree(group)
-    partition = Record(
-        *(
-            partition_record_value(key.field, value, table.schema())
-            for key, value in zip(keys, values, strict=True)
-        )
-    )
-    return LocalFile(path, rows, partition)
+    record = Record(*(_record(key, value) for key, value in zip(keys, found[0], strict=True)))
+    return LocalFile(path, rows, record)
+
+
+def _plain(key: _GroupKey) -> str:
+    """SQL for a partition's value as Python can hold it whatever the year, without time zones."""
+    match key.kind:
+        case TimestampType() | TimestamptzType() if _keeps_type(key):
+            return f"epoch_us({key.alias})"
+        case DateType() if _keeps_type(key):
+            return f"date_diff('day', DATE '1970-01-01', {key.alias})"
+    return key.alias
+
+
+def _record(key: _GroupKey, value: object) -> object:
+    """The value as a partition record holds it; other transforms give whole numbers."""
+    if not _keeps_type(key):
+        return value
+    source = Schema(NestedField(key.field.source_id, key.column, key.kind))
+    return partition_record_value(key.field, value, source)
+
+
+def _keeps_type(key: _GroupKey) -> bool:
+    return isinstance(key.field.transform, IdentityTransform | TruncateTransform)
 
 
 def _upload_one(file: LocalFile, table: Table, objects: Objects) -> DataFile:

@@ -16,6 +16,9 @@ PARQUET_MAGIC = b"PAR1"
 _MAGIC_BYTES = 4
 _SKIPPABLE_FIRST = frozenset(bytes((first,)) for first in range(0x50, 0x60))
 
+# Bytes of text that are handed on at once: all that is done with them then stays in the cache.
+_PIECE = 1 << 20
+
 # A file that unpacks to more than this many times its size is taken for a bomb (once it is large).
 MAX_RATIO = 200
 _RATIO_COUNTS_FROM = 1 << 20
@@ -79,9 +82,15 @@ def unpacked(chunks: Iterable[bytes], *, max_bytes: int) -> Iterator[bytes]:
     kind = _kind(first)
     start = chain((first,), stream)
     if kind is None:
-        yield from _limited(((chunk, 0) for chunk in start if chunk), max_bytes)
+        yield from _limited(((piece, 0) for piece in _pieces(start)), max_bytes)
     else:
         yield from _limited(_inflated(start, kind), max_bytes)
+
+
+def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    for chunk in chunks:
+        for at in range(0, len(chunk), _PIECE):
+            yield chunk[at : at + _PIECE]
 
 
 def _kind(magic: bytes) -> str | None:
@@ -106,8 +115,11 @@ def decoded(chunks: Iterable[bytes], encoding: str) -> Iterator[bytes]:
     held = b""
     for data, final in _with_end(chunks):
         try:
-            text = decoder.decode(data, final)
-            out = data if same else text.encode()
+            if same and data.isascii() and not decoder.getstate()[0]:
+                out = data  # which is quicker to see than to decode
+            else:
+                text = decoder.decode(data, final)
+                out = data if same else text.encode()
         except UnicodeError as error:
             raise _wrong_encoding(encoding, error, lines, passed + len(data)) from None
         lines += out.count(b"\n") or out.count(b"\r")
