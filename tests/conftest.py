@@ -1,11 +1,17 @@
 """Fixtures for every room's tests."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from lakewarden.local.stack import StackConfig, down, up
 from tests.stack import LocalStack
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that;
+# tests that send it have to be heard all the same.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -881,13 +881,16 @@ def test_a_query_that_takes_too_long_can_be_stopped(
     if begun.exists():
         begun.rmdir()
     sql = "SELECT sum(hash(range)) FROM range(1000000000000)"
-    started = subprocess.Popen(
+    with subprocess.Popen(
         [LAKEWARDEN, "query", sql, "--json"], cwd=shop.root, stdout=subprocess.PIPE, text=True
-    )
-    wait_until(begun.is_dir)
-    time.sleep(1)  # it has opened DuckDB, and will soon be busy
-    started.send_signal(sent)
-    out, _ = started.communicate(timeout=60)
+    ) as started:
+        try:
+            wait_until(begun.is_dir)
+            time.sleep(1)  # it has opened DuckDB, and will soon be busy
+            started.send_signal(sent)
+            out, _ = started.communicate(timeout=60)
+        finally:
+            started.kill()
     assert started.returncode == code
     assert json.loads(out)["error"]["code"] == named
 

@@ -174,6 +174,13 @@ def test_common_spellings_of_transforms(tmp_path: Path, spelled: str, transform:
             "{column: time_",
             "already",
         ),
+        (
+            '{column: time_hour, transform: day}\n  - {column: carrier, transform: "bucket[8]"}',
+            '{column: paid, transform: identity}\n  - {column: paid, transform: "truncate[3]"}',
+            15,
+            "{column: paid, ",
+            "decimal(9,2)",
+        ),
         ("{column: carrier}", "{column: nowhere}", 17, "nowhere", "'nowhere'"),
         ("direction: desc", "direction: down", 18, "down", "'desc'"),
         ("time_hour, direction", "carrier, direction", 18, "carrier", "already"),

@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from lakewarden.aws.objects import StorageUnavailable
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
+from lakewarden.batch.scan import scan
 from lakewarden.errors import Failed, WrongUsage
 from lakewarden.lake.model import Pin
 
@@ -45,11 +46,11 @@ def _make_views(connection: "DuckDBPyConnection", pin: Pin) -> None:
     bare = Counter(name.rpartition(".")[2] for name in pin.tables)
     for name, location in pin.tables.items():
         namespace, _, table = name.rpartition(".")
-        scan = f"SELECT * FROM iceberg_scan({literal(location)})"
+        select = scan(connection, location)
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(namespace)}")
-        connection.execute(f"CREATE VIEW {identifier(namespace)}.{identifier(table)} AS {scan}")
+        connection.execute(f"CREATE VIEW {identifier(namespace)}.{identifier(table)} AS {select}")
         if bare[table] == 1:
-            connection.execute(f"CREATE VIEW {identifier(table)} AS {scan}")
+            connection.execute(f"CREATE VIEW {identifier(table)} AS {select}")
 
 
 def read_only(connection: "DuckDBPyConnection", pin: Pin) -> None:
@@ -97,7 +98,9 @@ def _interruptibly(connection: "DuckDBPyConnection", work: Callable[[], _T]) -> 
         try:
             return future.result()
         except KeyboardInterrupt:
-            connection.interrupt()
+            while not future.done():  # what is told before the work has begun is forgotten
+                connection.interrupt()
+                wait([future], timeout=0.1)
             raise
 
 

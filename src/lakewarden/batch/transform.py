@@ -5,7 +5,8 @@ becomes a view over the branch's new table. So what is tested is what is publish
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from lakewarden.aws.objects import Objects, StorageUnavailable
-from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
+from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier
 from lakewarden.batch.load import MemoryLimitTooLow, ScratchFull, local_trouble
 from lakewarden.batch.model import Loaded, TestResult, Transformed
 from lakewarden.batch.models.project import DbtProject, graph_of, read_manifest
@@ -27,6 +28,7 @@ from lakewarden.batch.models.runner import (
 )
 from lakewarden.batch.models.selection import Kind, Node, Selection, View, check_marks, select
 from lakewarden.batch.models.write_back import Output, write_back
+from lakewarden.batch.scan import scan
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.errors import Failed, LakewardenError
 from lakewarden.lake.apply import table_for
@@ -133,17 +135,19 @@ def _run(
     # dbt opens the same file, and so shares this database: its extensions, secret and limits.
     with connect(stage.duck, str(stage.site.database), extensions=EXTENSIONS) as connection:
         for view in selection.views:
-            _create_view(connection, view.schema, view.relation, _source(view, pin, stage))
+            with _reading(view.schema, view.relation):
+                select = _source(connection, view, pin, stage)
+                _create_view(connection, view.schema, view.relation, select)
         if selection.build:
             _build(stage, manifest, selection.build)
         _write(stage, connection, selection)
         return _test(stage, manifest, selection.tests) if selection.tests else ()
 
 
-def _source(view: View, pin: Pin, stage: _Stage) -> str:
+def _source(connection: "DuckDBPyConnection", view: View, pin: Pin, stage: _Stage) -> str:
     """SQL for a lake table as pinned; without rows where it does not exist yet."""
     if view.table in pin.tables:
-        return _scan(pin.tables[view.table])
+        return scan(connection, pin.tables[view.table])
     columns = ", ".join(
         f"CAST(NULL AS {duckdb_type(iceberg_type(column.type))}) AS {identifier(column.name)}"
         for column in stage.templates[view.table].all_columns
@@ -151,17 +155,17 @@ def _source(view: View, pin: Pin, stage: _Stage) -> str:
     return f"SELECT {columns} WHERE false"
 
 
-def _scan(location: str) -> str:
-    return f"SELECT * FROM iceberg_scan({literal(location)})"
-
-
 def _create_view(connection: "DuckDBPyConnection", schema: str, relation: str, select: str) -> None:
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
+    connection.execute(f"CREATE VIEW {identifier(schema)}.{identifier(relation)} AS {select}")
+
+
+@contextmanager
+def _reading(schema: str, relation: str) -> Iterator[None]:
     import duckdb
 
-    name = f"{identifier(schema)}.{identifier(relation)}"
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)}")
     try:
-        connection.execute(f"CREATE VIEW {name} AS {select}")
+        yield
     except (duckdb.HTTPException, duckdb.IOException) as error:
         raise _trouble(f"{schema}.{relation} could not be read: {error}") or error from error
 
@@ -200,7 +204,8 @@ def _write(stage: _Stage, connection: "DuckDBPyConnection", selection: Selection
         )
         location = catalog.load_table(mark.table).metadata_location
         _drop(connection, node)
-        _create_view(connection, node.schema, node.relation, _scan(location))
+        with _reading(node.schema, node.relation):
+            _create_view(connection, node.schema, node.relation, scan(connection, location))
         _log.info("model written", model=node.name, table=mark.table)
 
 

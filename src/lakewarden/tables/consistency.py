@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pyiceberg.types import DecimalType, UUIDType
+
 from lakewarden.tables.properties import (
     BATCH_METRICS,
     OUR_PREFIX,
@@ -14,6 +16,7 @@ from lakewarden.tables.template import (
     AccessLevel,
     Column,
     FileFormat,
+    PartitionColumn,
     Template,
 )
 from lakewarden.tables.types import TIME_TRANSFORMS, iceberg_type, spell, transform_of
@@ -115,6 +118,27 @@ def _partitions(template: Template) -> Iterator[Contradiction]:
                         "Iceberg allows one of year, month, day and hour a column. "
                         "Keep the finer one",
                     )
+        fixed = _of_fixed_size(part, column)
+        if fixed and fixed in [
+            _of_fixed_size(other, columns[other.column])
+            for other in earlier
+            if other.column in columns
+        ]:
+            yield Contradiction(
+                ("partition_spec", index),
+                f"the table is partitioned by a value of type {fixed} already; not every engine "
+                "can read the manifests of two. Use bucket[N] for one of them",
+            )
+
+
+def _of_fixed_size(part: PartitionColumn, column: Column) -> str | None:
+    """The type of a partition's value where manifests hold it as a named type of Avro, and may name
+    it once only: PyIceberg names it twice, and DuckDB 1.5.5 ends the process that reads that."""
+    kind, transform = iceberg_type(column.type), transform_of(part.transform)
+    if not transform.can_transform(kind):
+        return None
+    result = transform.result_type(kind)
+    return spell(result) if isinstance(result, DecimalType | UUIDType) else None
 
 
 def _sorting(template: Template) -> Iterator[Contradiction]:
