@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lakewarden.batch.delivery.deliver import Progress
     from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.duck import DuckConfig
+    from lakewarden.batch.history import RunRecord
     from lakewarden.batch.model import Dataset
     from lakewarden.batch.models.project import DbtProject
     from lakewarden.batch.run import Outcome, StageDone
@@ -283,6 +284,15 @@ class Project:
         key = landing.key(MANIFEST)
         self.objects.put(key, write(made))
         return made, f"s3://{self.env.bucket}/{key}"
+
+    def runs(self, dataset: str | None = None, *, most: int | None = None) -> "Sequence[RunRecord]":
+        """Runs, newest first, and what became of each (batch/history.py)."""
+        from lakewarden.batch.history import runs
+        from lakewarden.batch.run import LEASES
+        from lakewarden.records.lease import holders
+
+        leases = holders(self.objects, LEASES, host=socket.gethostname(), now=now())
+        return runs(self.objects, self.lake, dataset, leases=leases, most=most)
 
     def plan_tables(self) -> "Sequence[TablePlan]":
         """What brings each table to its template (lake/evolve.py)."""

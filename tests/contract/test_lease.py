@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Event
@@ -19,6 +19,7 @@ from lakewarden.records.lease import (
     LeaseHeld,
     LeaseUnreadable,
     acquire,
+    holders,
     this_process,
 )
 from lakewarden.records.processes import started
@@ -65,6 +66,18 @@ def test_a_free_lease_is_taken_and_released(objects: Objects) -> None:
     lease.release()
     assert objects.head(KEY) is None
     assert take(objects, elsewhere("two")).predecessor is None
+
+
+def test_a_listing_tells_the_living_from_the_dead(objects: Objects) -> None:
+    def told(after: float) -> Mapping[str, bool]:
+        return holders(objects, "ops/leases/", host="here", now=NOW + timedelta(seconds=after))
+
+    assert told(0) == {}
+    take(objects, here("one"))
+    assert told(61) == {"one": True}  # its process is there
+    take(objects, elsewhere("two"), take_over=True)
+    assert told(0) == {"one": False, "two": True}
+    assert told(61) == {"one": False, "two": False}
 
 
 def test_a_live_one_says_who_and_since_when(objects: Objects) -> None:

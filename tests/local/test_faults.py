@@ -346,6 +346,7 @@ def test_a_second_run_of_the_same_batch(site: Site) -> None:
     first.start()
     try:
         assert loaded.wait(30)
+        assert [run.outcome for run in site.shop.project.runs()] == ["running"]
         with pytest.raises(LakewardenError) as caught:
             site.run()
     finally:
@@ -355,6 +356,7 @@ def test_a_second_run_of_the_same_batch(site: Site) -> None:
     assert f"process {os.getpid()}" in caught.value.message
     assert re.search(r"since \d{4}-\d\d-\d\dT\d\d:\d\d", caught.value.message)
     assert site.run().status == "unchanged"
+    assert [run.outcome for run in site.shop.project.runs()] == ["unchanged", "published"]
     assert site.shop.rows() == site.undisturbed
 
 
@@ -369,7 +371,9 @@ project.run({DATASET!r}, {DAY!r}, tell=lambda done: done.stage == "load" and os.
     died = subprocess.run([sys.executable, "-c", text], check=False, timeout=60)
     assert died.returncode == 9
     assert set(site.shop.leftovers()) >= {"branches", "leases", "scratch"}
+    assert [run.outcome for run in site.shop.project.runs()] == ["ended after load"]
     site.recovers()
+    assert [run.outcome for run in site.shop.project.runs()][-1] == "ended after load"
 
 
 # ── signals ─────────────────────────────────────────────────────────────────────────────────────

@@ -1,17 +1,18 @@
 """What happened to batches: receipts tell of every run, publications of those that reached main."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from lakewarden.aws.objects import Objects
-from lakewarden.batch.receipts import RunSummary, list_runs
+from lakewarden.batch.receipts import Receipt, RunSummary, list_runs
 from lakewarden.lake.model import Lake
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run. `outcome`: published, refused, failed, left (not published), or where it is."""
+    """One run. `outcome`: published, unchanged (another version holds the batch), refused, failed,
+    left (not published, its branch is there to look at), running, or after which stage it died."""
 
     dataset: str
     batch: str
@@ -26,13 +27,24 @@ class RunRecord:
 
 
 def runs(
-    objects: Objects, lake: Lake, dataset: str | None = None, *, most: int | None = None
+    objects: Objects,
+    lake: Lake,
+    dataset: str | None = None,
+    *,
+    leases: Mapping[str, bool],
+    most: int | None = None,
 ) -> Sequence[RunRecord]:
-    """Runs, newest first. The catalog says what is published, whatever a receipt says."""
+    """Runs, newest first. The catalog says what is published, whatever a receipt says; `leases`
+    (records.lease.holders) tell who is still at work, and who died at it."""
     published = {one.run: one.version for one in lake.publications(dataset)}
     left = {branch.run for branch in lake.branches()}
     return [
-        _record(summary, published.get(summary.run), summary.run in left)
+        _record(
+            summary,
+            published.get(summary.run),
+            left=summary.run in left,
+            alive=leases.get(summary.run),
+        )
         for summary in list_runs(objects, dataset, most=most)
     ]
 
@@ -47,14 +59,16 @@ def find_run(objects: Objects, dataset: str, which: str) -> str:
     return next(iter(runs_of(objects, dataset, which)), which)
 
 
-def _record(summary: RunSummary, version: int | None, left: bool) -> RunRecord:
+def _record(
+    summary: RunSummary, version: int | None, *, left: bool, alive: bool | None
+) -> RunRecord:
     last, counts = summary.last, summary.last.counts
     return RunRecord(
         dataset=summary.dataset,
         batch=last.batch,
         run=summary.run,
         at=last.at,
-        outcome=_outcome(summary, version, left),
+        outcome="published" if version is not None else _outcome(summary.last, left, alive),
         version=version,
         records_in=counts.records_in if counts else None,
         loaded=counts.loaded if counts else None,
@@ -63,11 +77,12 @@ def _record(summary: RunSummary, version: int | None, left: bool) -> RunRecord:
     )
 
 
-def _outcome(summary: RunSummary, version: int | None, left: bool) -> str:
-    if version is not None:
-        return "published"
-    if summary.last.outcome != "ok":
-        return summary.last.outcome
-    if summary.last.stage == "receive":
+def _outcome(last: Receipt, left: bool, alive: bool | None) -> str:
+    """Of a run that published nothing. `alive`: None where no lease tells of it."""
+    if last.outcome != "ok":
+        return last.outcome
+    if alive:
+        return "running"
+    if last.stage == "publish":
         return "unchanged"
-    return "left" if left else f"ended after {summary.last.stage}"
+    return "left" if left and alive is None else f"ended after {last.stage}"

@@ -26,6 +26,7 @@ from lakewarden.batch.model import (
     Transformed,
 )
 from lakewarden.errors import Failed, LakewardenError, Refused, WrongUsage
+from lakewarden.lake.model import Publication
 from lakewarden.records.stream import Stream
 
 PREFIX = "ops/batches/"
@@ -34,6 +35,8 @@ _RECEIPT = re.compile(r"[0-9]{4,}-[a-z]+\.json")
 _MESSAGE_LENGTH = 4000
 
 Result = Received | Loaded | Transformed | Audited | Published
+# What the last stage can find instead: the publication that holds the batch already.
+Told = Result | Publication
 
 
 class ReceiptUnreadable(Failed):
@@ -125,7 +128,7 @@ class Receipt(_Part):
     models: tuple[str, ...] = ()
     tests: tuple[ReceiptTest, ...] = ()
     accepted: str | None = None  # the failing test that somebody took on their word
-    version: int | None = None  # of the publication
+    version: int | None = None  # of the publication; without tables: of an earlier run's
 
     def body(self) -> dict[str, JsonValue]:
         """As JSON values, without what is not known."""
@@ -139,7 +142,7 @@ class Receipt(_Part):
 def receipt_of(
     run: Run,
     stage: str,
-    outcome: Result | BaseException,
+    outcome: Told | BaseException,
     *,
     at: datetime,
     seconds: float,
@@ -171,7 +174,7 @@ def receipt_of(
     )
 
 
-def _outcome(outcome: Result | BaseException) -> str:
+def _outcome(outcome: Told | BaseException) -> str:
     if isinstance(outcome, Refused):
         return "refused"
     return "failed" if isinstance(outcome, BaseException) else "ok"
@@ -191,7 +194,7 @@ def _error(error: BaseException) -> ReceiptError:
     )
 
 
-def _told(result: Result) -> dict[str, object]:
+def _told(result: Told) -> dict[str, object]:
     """What a result has to say. Counts go on to every later stage, long lists do not."""
     match result:
         case Received():
@@ -225,6 +228,8 @@ def _told(result: Result) -> dict[str, object]:
                 "tables": tables,
                 "version": publication.version,
             }
+        case Publication():
+            return {"version": result.version}
 
 
 def _loaded(loaded: Loaded) -> dict[str, object]:

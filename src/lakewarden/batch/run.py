@@ -29,7 +29,7 @@ from lakewarden.batch.load import TooManyMisfits, load, stage_again
 from lakewarden.batch.model import Audited, Counts, Dataset, Loaded, Published, Received, Run
 from lakewarden.batch.models.project import DbtProject, project_digest
 from lakewarden.batch.publish import publish
-from lakewarden.batch.receipts import PREFIX, Result, receipt_of
+from lakewarden.batch.receipts import PREFIX, Result, Told, receipt_of
 from lakewarden.batch.receive import receive
 from lakewarden.batch.transform import transform
 from lakewarden.errors import TryAgain
@@ -179,6 +179,7 @@ class _Work:
 
     def _unchanged(self, publication: Publication) -> Outcome:
         _log.info("nothing to do", version=publication.version)
+        self._receipt("publish", publication, 0.0)
         return Outcome(self.current, "unchanged", None, publication, None, None)
 
     def _to_publish(self, received: Received, wanted: str) -> Outcome:
@@ -312,7 +313,7 @@ class _Work:
             return None  # the error that was met stands for itself
         return outcome if isinstance(outcome, TakenOver) else None
 
-    def _receipt(self, stage: str, outcome: Result | BaseException, seconds: float) -> None:
+    def _receipt(self, stage: str, outcome: Told | BaseException, seconds: float) -> None:
         counts = quarantine = None
         if isinstance(outcome, TooManyMisfits):
             counts, quarantine = outcome.counts, outcome.quarantine
@@ -328,7 +329,7 @@ class _Work:
         try:
             self.receipts.append(stage, receipt.body())
         except TryAgain as away:
-            if not isinstance(outcome, Published | BaseException):
+            if not isinstance(outcome, Published | Publication | BaseException):
                 raise
             # A report: what was published is published, and the first error is what has to be told.
             _log.warning("no receipt could be written", stage=stage, why=away.message)

@@ -173,10 +173,8 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Runs, newest first, and what each ended with."""
-    from lakewarden.batch.history import runs
-
     opened = open_project(project, env, as_json=as_json)
-    found = runs(opened.objects, opened.lake, dataset, most=most_of(most, as_json=as_json))
+    found = opened.runs(dataset, most=most_of(most, as_json=as_json))
     if dataset and not found:
         opened.dataset(dataset)  # a dataset that nobody knows is a mistake
     if as_json:
@@ -244,7 +242,9 @@ def show(
         say(f"{last.outcome}: {last.error.message} ({last.error.code})")
         if last.error.hint:
             say(f"Next: {last.error.hint}")
-    if last.version:
+    if last.version and not last.tables:
+        say(f"Nothing to do: version {last.version} holds this batch.")
+    elif last.version:
         say(f"Published as version {last.version}: {', '.join(sorted(last.tables))}.")
 
 

@@ -15,9 +15,9 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from lakewarden.aws.objects import ObjectExists, ObjectMissing, Objects
+from lakewarden.errors import Failed
 
 _METADATA = (".json", ".avro")
-
 
 _OBJECTS = "lakewarden.objects"  # among the properties, which is how PyIceberg makes a FileIO
 
@@ -28,6 +28,10 @@ def file_io_properties(s3: Mapping[str, str], objects: Callable[[], Objects] | N
     if objects is None:
         return {"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO", **s3}
     return {"py-io-impl": f"{LakeFileIO.__module__}.{LakeFileIO.__name__}", _OBJECTS: objects, **s3}
+
+
+class MetadataMissing(Failed, FileNotFoundError):
+    """A file of Iceberg's metadata is gone from the bucket."""
 
 
 class LakeFileIO(FileIO):
@@ -109,8 +113,12 @@ class _MetadataFile(InputFile, OutputFile):
             raise FileExistsError(f"cannot create {self.location}: it exists") from error
         self._size = len(body)
 
-    def _missing(self) -> FileNotFoundError:
-        return FileNotFoundError(f"there is no {self.location}")
+    def _missing(self) -> MetadataMissing:
+        return MetadataMissing(
+            f"there is no {self.location}",
+            hint="The catalog refers to it, and nothing of ours deletes such files. If the bucket"
+            " has versions, it comes back when its delete marker is deleted.",
+        )
 
 
 class _Upload(BytesIO):

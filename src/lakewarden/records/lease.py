@@ -6,7 +6,7 @@ more is refused elsewhere (the run's record in the catalog).
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from threading import Event, Thread
@@ -178,6 +178,20 @@ def acquire(
     raise LeaseHeld(
         f"{key} changes hands all the time", holder=overridden or holder, hint="Try again."
     )
+
+
+def holders(objects: Objects, prefix: str, *, host: str, now: datetime) -> Mapping[str, bool]:
+    """The runs that leases under a prefix tell of, and whether each is alive: their holders, and
+    the dead that nobody tidied up after."""
+    told: dict[str, bool] = {}
+    for version in objects.list(prefix):
+        try:
+            found, _ = _read(objects, version.key)
+        except ObjectMissing:  # released meanwhile
+            continue
+        told |= dict.fromkeys((dead.run for dead in found.replaced), False)
+        told[found.holder.run] = is_alive(found.holder.told(), found.renewed, host=host, now=now)
+    return told
 
 
 def is_alive(
