@@ -16,7 +16,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
-from pyiceberg.types import NestedField
+from pyiceberg.types import DecimalType, IcebergType, NestedField, UUIDType
 
 from lakewarden.lake.apply import PlanOutdated, apply
 from lakewarden.tables.changes import RecordFieldIds
@@ -107,12 +107,22 @@ def partition_specs(draw: st.DrawFn, template: Template) -> tuple[PartitionColum
         if transform_of(transform).can_transform(iceberg_type(column.type))
     ]
     drawn = draw(st.lists(st.sampled_from(fits), max_size=3, unique=True))
+    kinds = {column.name: iceberg_type(column.type) for column in template.all_columns}
     chosen: list[PartitionColumn] = []
     for part in drawn:
         timed = {p.column for p in chosen if p.transform in TIME_TRANSFORMS}
-        if part.transform not in TIME_TRANSFORMS or part.column not in timed:
-            chosen.append(part)
+        if part.transform in TIME_TRANSFORMS and part.column in timed:
+            continue
+        if is_fixed(part, kinds) and any(is_fixed(other, kinds) for other in chosen):
+            continue
+        chosen.append(part)
     return tuple(chosen)
+
+
+def is_fixed(part: PartitionColumn, kinds: Mapping[str, IcebergType]) -> bool:
+    """Of a kind that a spec can hold one of; two that differ may be widened to the same."""
+    result = transform_of(part.transform).result_type(kinds[part.column])
+    return isinstance(result, DecimalType | UUIDType)
 
 
 @st.composite
