@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         if wanted not in self.env:
             raise EnvironmentUnknown(
                 f"{self.root / FILE} has no [env.{wanted}]",
-                hint=f"choose one of: {', '.join(sorted(self.env))}",
+                hint=f"Choose one of: {', '.join(sorted(self.env))}",
             )
         return wanted, self.env[wanted]
 
@@ -172,7 +172,7 @@ def find_project(folder: Path | None = None) -> Path:
             return candidate.resolve()
     raise ProjectMissing(
         f"no {FILE} in {given or 'this folder or any above it'}",
-        hint="go to a project, name one with --project DIR, or make one: lakewarden init DIR",
+        hint="Go to a project, name one with --project DIR, or make one: lakewarden init DIR",
     )
 
 
@@ -184,11 +184,11 @@ def load_settings(folder: Path) -> Settings:
     except ValidationError as error:
         raise SettingsInvalid(
             f"{folder / FILE} is not valid:\n" + "\n".join(_mistakes(error)),
-            hint="every key is described in docs/settings.md",
+            hint="Every key is described in docs/settings.md.",
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsInvalid(
-            f"{folder / FILE} is not TOML: {error}", hint="mend the line that it names"
+            f"{folder / FILE} is not TOML: {error}", hint="Mend the line that it names."
         ) from None
 
 

@@ -157,7 +157,7 @@ class Project:
         found = self.settings.dataset.get(name)
         if found is None:
             known = ", ".join(sorted(self.settings.dataset))
-            raise DatasetUnknown(f"no dataset is called {name!r}", hint=f"choose one of: {known}")
+            raise DatasetUnknown(f"no dataset is called {name!r}", hint=f"Choose one of: {known}")
         return self._dataset(name, found)
 
     @cached_property
@@ -263,7 +263,7 @@ class Project:
         if dataset is None or batch is None:
             raise BatchUnnamed(
                 f"which batch {folder} holds is not said",
-                hint="name it with --dataset and --batch",
+                hint="Name it with --dataset and --batch.",
             )
         found = self.dataset(dataset)
         landing = landing_of(found, batch, self.env.bucket, part)
@@ -366,8 +366,8 @@ class Project:
             raise TemplateUnknown(
                 f"dataset {dataset} fills the table {table}, and {len(fitting) or 'no'} templates"
                 f" of that name say `load: {{dataset: {dataset}}}`",
-                hint=f"look into {self.root / 'tables'}, and at [dataset.{dataset}] in"
-                " lakewarden.toml",
+                hint=f"Look into {self.root / 'tables'}, and at [dataset.{dataset}] in"
+                " lakewarden.toml.",
             )
         return fitting[0]
 

@@ -27,13 +27,13 @@ def audit(transformed: Transformed, *, accept: str | None = None) -> Audited:
         raise RecordsLost(
             f"{counts.records_in:,} records came in, {counts.loaded:,} were loaded and"
             f" {counts.quarantined:,} quarantined",
-            hint="please report this; nothing was published",
+            hint="Please report this; nothing was published.",
         )
     failing = [test for test in transformed.tests if test.status in ("fail", "error")]
     accepted = next((test for test in failing if test.name == accept), None)
     if accept is not None and accepted is None:
         raise NothingToAccept(
-            f"the test {accept} does not fail", hint="run the batch without --accept"
+            f"the test {accept} does not fail", hint="Run the batch without --accept."
         )
     left = [test for test in failing if test is not accepted]
     if left:

@@ -333,5 +333,5 @@ def _unclear(bundle: _Bundle, expected: int, rows: int, defects: int) -> Records
     names = ", ".join(sorted({part.file for part in bundle.parts}))
     return RecordsUnclear(
         f"{names}: {expected:,} records were counted, {rows:,} were read, {defects:,} do not fit",
-        hint="look for stray quotes; csv_options of the template say how to read them",
+        hint="Look for stray quotes; csv_options of the template say how to read them.",
     )

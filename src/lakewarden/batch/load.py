@@ -120,7 +120,7 @@ def local_trouble(scratch: Path) -> Iterator[None]:
         raise _full(scratch) from error
     except duckdb.OutOfMemoryException as error:
         raise MemoryLimitTooLow(
-            "DuckDB needs more memory than its limit", hint="raise memory_limit in lakewarden.toml"
+            "DuckDB needs more memory than its limit", hint="Raise memory_limit in lakewarden.toml."
         ) from error
     except duckdb.IOException as error:
         if "No space left" not in str(error):
@@ -131,7 +131,7 @@ def local_trouble(scratch: Path) -> Iterator[None]:
 def _full(scratch: Path) -> ScratchFull:
     return ScratchFull(
         f"no space left for scratch under {scratch.parent}",
-        hint="make room, then give the same command again",
+        hint="Make room, then give the same command again.",
     )
 
 
@@ -198,7 +198,7 @@ def _misfits(
         if defects:
             raise RecordsUnclear(
                 f"{file.name}: {len(defects):,} records that do not fit could not be cut out again",
-                hint="please report this; nothing was published",
+                hint="Please report this; nothing was published.",
             )
 
 

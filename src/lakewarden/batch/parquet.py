@@ -233,7 +233,7 @@ def _write_group(
     if len(found) > 1:
         raise PartitionsCollide(
             f"two partitions of {'.'.join(table.name())} have the same 64-bit hash",
-            hint="load the batch in parts, and please report this",
+            hint="Load the batch in parts, and please report this.",
         )
     columns = ", ".join(identifier(field.name) for field in table.schema().fields)
     select = f"SELECT {columns} FROM {source}"

@@ -121,7 +121,7 @@ def _check_reads(connection: "DuckDBPyConnection", sql: str) -> None:
     kinds = [statement.type for statement in statements if not _is_of_pivot(statement)]
     if len(kinds) != 1:
         raise QueryInvalid(
-            f"expected one statement, found {len(kinds)}", hint="give them one at a time"
+            f"expected one statement, found {len(kinds)}", hint="Give them one at a time."
         )
     if kinds[0] == duckdb.StatementType.EXPLAIN:
         explained = connection.extract_statements(_EXPLAIN.sub("", sql, count=1))
@@ -129,7 +129,7 @@ def _check_reads(connection: "DuckDBPyConnection", sql: str) -> None:
     if kinds != [duckdb.StatementType.SELECT]:
         raise QueryInvalid(
             f"a query only reads, and this is {kinds[0].name}",
-            hint="use SELECT; tables are written by batches and by `lakewarden table apply`",
+            hint="Use SELECT; tables are written by batches and by `lakewarden table apply`.",
         )
 
 
@@ -151,12 +151,12 @@ def _told() -> Iterator[None]:
     except duckdb.OutOfMemoryException as error:
         raise QueryTooBig(
             "the query needs more memory than DuckDB may use",
-            hint="raise memory_limit of [load] in lakewarden.toml, or ask for less",
+            hint="Raise memory_limit of [load] in lakewarden.toml, or ask for less.",
         ) from error
     except duckdb.IOException as error:
         raise StorageUnavailable(
             f"the tables cannot be read: {_first_line(error)}",
-            hint="does the object store answer? lakewarden local status",
+            hint="Does the object store answer? lakewarden local status",
         ) from error
     except (
         duckdb.ProgrammingError,
@@ -165,7 +165,7 @@ def _told() -> Iterator[None]:
         duckdb.PermissionException,
     ) as error:
         raise QueryInvalid(
-            str(error).strip(), hint="tables are namespace.table: lakewarden table list"
+            str(error).strip(), hint="Tables are namespace.table: lakewarden table list"
         ) from None
 
 

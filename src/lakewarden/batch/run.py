@@ -200,7 +200,7 @@ class _Work:
         error = GaveUp(
             f"{self.current.dataset} {self.current.batch}: others published the same tables"
             f" {_ATTEMPTS} times meanwhile",
-            hint="give the same command again when they are done",
+            hint="Give the same command again when they are done.",
         )
         self._receipt("publish", error, 0.0)
         raise error
@@ -302,7 +302,7 @@ class _Work:
             if fence := self._fence():
                 raise RunFenced(
                     f"run {self.current.id} was taken over by {fence.by}",
-                    hint="look at what it published: lakewarden lake log",
+                    hint="Look at what it published: lakewarden lake log",
                 ) from error
             raise
 

@@ -64,8 +64,8 @@ class _Root(TyperGroup):
 
 def _stopped(error: KeyboardInterrupt) -> LakewardenError:
     if isinstance(error, Terminated):
-        return EndedBySignal("ended by SIGTERM", hint="give the same command again")
-    return Interrupted("interrupted", hint="give the same command again")
+        return EndedBySignal("ended by SIGTERM", hint="Give the same command again.")
+    return Interrupted("interrupted", hint="Give the same command again.")
 
 
 app = typer.Typer(
@@ -143,7 +143,7 @@ def _unexpected(error: Exception) -> Unexpected:
     name = f"{type(error).__module__}.{type(error).__qualname__}"
     return Unexpected(
         f"an error that Lakewarden does not know: {name}",
-        hint="please report it, with what standard error says",
+        hint="Please report it, with what standard error says.",
     )
 
 

@@ -271,7 +271,7 @@ def _make_project(folder: Path) -> None:
         shutil.rmtree(folder)
     if folder.exists() and any(folder.iterdir()):
         raise FolderTaken(
-            f"{folder} is not empty", hint="run it elsewhere, or choose a folder: --dir DIR"
+            f"{folder} is not empty", hint="Run it elsewhere, or choose a folder: --dir DIR"
         )
     write_example("flights", folder)
     (folder / _MARK).parent.mkdir()

@@ -36,7 +36,7 @@ def write_delivery(day: date, folder: Path) -> Path:
     header, rows = _flights()
     if day not in rows:
         raise NoSuchFlights(
-            f"there are no flights of {day}", hint=f"take a day of {YEAR}, such as {YEAR}-01-01"
+            f"there are no flights of {day}", hint=f"Take a day of {YEAR}, such as {YEAR}-01-01."
         )
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"flights_{day}.csv"
@@ -53,7 +53,7 @@ def write_reference(month: str, folder: Path) -> Path:
     if not _MONTH.fullmatch(month):
         raise NoSuchFlights(
             f"there is no reference delivery of {month!r}",
-            hint=f"take a month of {YEAR}, such as {YEAR}-01",
+            hint=f"Take a month of {YEAR}, such as {YEAR}-01.",
         )
     folder.mkdir(parents=True, exist_ok=True)
     for name in _LISTS:

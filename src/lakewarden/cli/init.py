@@ -47,10 +47,10 @@ def write_example(example: str, folder: Path) -> None:
     known = sorted(one.name for one in root.iterdir() if (one / "lakewarden.toml").is_file())
     if example not in known:
         raise ExampleUnknown(
-            f"there is no example {example!r}", hint=f"choose one of: {', '.join(known)}"
+            f"there is no example {example!r}", hint=f"Choose one of: {', '.join(known)}"
         )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FolderNotEmpty(f"{folder} is not an empty folder", hint="name a new one")
+        raise FolderNotEmpty(f"{folder} is not an empty folder", hint="Name a new one.")
     with resources.as_file(root / example) as source:
         shutil.copytree(
             source,

@@ -105,6 +105,6 @@ def _config(project: "Path | None", env: str | None, *, as_json: bool) -> "Stack
     if opened.env.account != LOCAL:
         raise NotLocal(
             f"[env.{opened.env_name}] is the account {opened.env.account}, not the local stack",
-            hint='choose an environment with account = "local": --env NAME',
+            hint='Choose an environment with account = "local": --env NAME',
         )
     return StackConfig(opened.root, opened.env.bucket, opened.env.region)

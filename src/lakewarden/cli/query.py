@@ -51,7 +51,7 @@ def query(
     Example: lakewarden query "SELECT carrier, count(*) FROM raw.flights GROUP BY 1"
     """
     if branch is not None and at is not None:
-        raise BothBranchAndVersion("--branch and --at exclude each other", hint="leave out one")
+        raise BothBranchAndVersion("--branch and --at exclude each other", hint="Leave out one.")
     opened = open_project(project, env, as_json=as_json)
     text = sys.stdin.read() if sql == "-" else sql
     pin = opened.pin(branch=branch, at=at)

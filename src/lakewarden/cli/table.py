@@ -177,7 +177,7 @@ def drift(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
     if found:
         raise DriftFound(
             f"{plural(len(found), 'table')} drifted",
-            hint="where it is meant, change the template; where not: lakewarden table plan",
+            hint="Where it is meant, change the template; where not: lakewarden table plan",
         )
     say(f"No drift in {plural(len(opened.templates), 'table')}.")
 
@@ -198,6 +198,6 @@ def _template(opened: "Project", table: str) -> "Template":
         known = ", ".join(sorted(opened.templates))
         raise TableUnknown(
             f"{len(fitting) or 'no'} templates are called {table!r}",
-            hint=f"choose one of: {known}",
+            hint=f"Choose one of: {known}",
         )
     return fitting[0]

@@ -72,7 +72,7 @@ def table_for(catalog: Catalog, template: Template) -> Table:
         more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
         raise TableDrifted(
             f"{name} is not what its template says: {findings[0].describe()}{more}",
-            hint="look at `lakewarden table drift`, then at `lakewarden table plan`",
+            hint="Look at `lakewarden table drift`, then at `lakewarden table plan`.",
         )
     return table
 

@@ -296,8 +296,8 @@ def _check_columns(found: Sequence[str], template: Template, where: str) -> None
     ]
     raise ColumnsDiffer(
         f"{where}the columns are not those of {template.identifier}: {'; '.join(told)}",
-        hint="deliver the columns of the template, or change the template first"
-        " (`lakewarden table plan`)",
+        hint="Deliver the columns of the template, or change the template first"
+        " (`lakewarden table plan`).",
     )
 
 
@@ -341,7 +341,7 @@ def check_pages(part: Part) -> None:
 
 def _not_parquet(where: str = "") -> NotParquet:
     return NotParquet(
-        f"{where}not a Parquet file, or a damaged one", hint="deliver it again, as Parquet"
+        f"{where}not a Parquet file, or a damaged one", hint="Deliver it again, as Parquet."
     )
 
 
@@ -359,12 +359,12 @@ def _check_count(file: DeliveredFile, records: int) -> None:
     if file.records is not None and records != file.records:
         raise RecordCountMismatch(
             f"the manifest promises {file.records:,} records, the file holds {records:,}",
-            hint="deliver the file whole, or with the manifest that belongs to it",
+            hint="Deliver the file whole, or with the manifest that belongs to it.",
         )
 
 
 def _checksum(kind: str, expected: str, found: str) -> ChecksumMismatch:
     return ChecksumMismatch(
         f"{kind} {found[:12]}…, the manifest says {expected[:12]}…",
-        hint="the file is not the one that was meant: deliver it again with its manifest",
+        hint="The file is not the one that was meant: deliver it again with its manifest.",
     )

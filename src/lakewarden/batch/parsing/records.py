@@ -164,8 +164,8 @@ class RecordScanner:
         if self._pending:
             raise OpenQuote(
                 f"{self._place()} opens a quote that is never closed",
-                hint="deliver the file whole, or set csv_options.quote to what the file uses"
-                " ('' for none)",
+                hint="Deliver the file whole, or set csv_options.quote to what the file uses"
+                " ('' for none).",
             )
         return out
 
@@ -192,7 +192,7 @@ class RecordScanner:
         if len(self._pending) > MAX_RECORD_BYTES:
             raise OpenQuote(
                 f"{self._place()} has no end within {MAX_RECORD_BYTES >> 20} MiB",
-                hint="look for an open quote there, or set csv_options.quote to what the file uses",
+                hint="Look for an open quote there, or set csv_options.quote to what it uses.",
             )
         return whole
 
@@ -265,7 +265,7 @@ class RecordScanner:
         return MixedLineEnds(
             f"line ends are mixed: {_END_NAMES[end]} at record {record} (line {line}),"
             f" {_END_NAMES[self._line_end or b'']} before",
-            hint="deliver the file with one kind of line end",
+            hint="Deliver the file with one kind of line end.",
         )
 
     def _place(self) -> str:

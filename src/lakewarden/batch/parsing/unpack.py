@@ -147,7 +147,7 @@ def _wrong_encoding(encoding: str, error: UnicodeError, lines: int, passed: int)
         near, why = passed - len(error.object) + error.start + 1, error.reason
     return WrongEncoding(
         f"line {line}, near byte {near}: not valid {encoding} ({why})",
-        hint="set csv_options.encoding in the template to what the file is in, or deliver it anew",
+        hint="Set csv_options.encoding in the template to what the file is in, or deliver it anew.",
     )
 
 
@@ -159,12 +159,12 @@ def _limited(pieces: Iterable[tuple[bytes, int]], max_bytes: int) -> Iterator[by
         if total > max_bytes:
             raise TooLarge(
                 f"more than {max_bytes:,} bytes unpacked",
-                hint="raise max_bytes of the dataset if such files are meant",
+                hint="Raise max_bytes of the dataset if such files are meant.",
             )
         if packed and total > max(_RATIO_COUNTS_FROM, MAX_RATIO * packed):
             raise TooLarge(
                 f"unpacks to more than {MAX_RATIO} times its size",
-                hint="deliver it uncompressed if such files are meant",
+                hint="Deliver it uncompressed if such files are meant.",
             )
         yield piece
 
@@ -189,7 +189,7 @@ def _inflated(chunks: Iterable[bytes], kind: str) -> Iterator[tuple[bytes, int]]
     if not inflater.eof:
         raise Truncated(
             f"the {kind} data end before their end",
-            hint="the file was cut off on its way: deliver it again",
+            hint="The file was cut off on its way: deliver it again.",
         )
 
 
@@ -205,7 +205,7 @@ def _inflate(inflater: _Inflater, data: memoryview, kind: str) -> bytes:
         return inflater.decompress(data)
     except (zlib.error, zstandard.ZstdError) as error:
         raise BadCompression(
-            f"the {kind} data are damaged ({error})", hint="deliver the file again"
+            f"the {kind} data are damaged ({error})", hint="Deliver the file again."
         ) from error
 
 
@@ -224,6 +224,6 @@ def _next_member(kind: str, magic: bytes) -> _Inflater:
     skippable = kind == "zstd" and magic[:1] in _SKIPPABLE_FIRST
     if not (begins or skippable):
         raise BadCompression(
-            f"something follows the {kind} data", hint="deliver the file again, and nothing else"
+            f"something follows the {kind} data", hint="Deliver the file again, and nothing else."
         )
     return _new(kind)
