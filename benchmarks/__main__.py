@@ -32,7 +32,7 @@ from benchmarks.trial import Cost, Job, run
 ROWS = 5_000_000
 RESULTS = Path(__file__).parent / "results"
 _TINY_ROWS = 1_000
-_WIDTH = 110  # of what is not shown on a terminal
+_WIDTH = 130  # of what is not shown on a terminal
 _QUICK_ROWS = 500_000
 # What `batch run` is measured against: numbering records as it does, and not numbering them.
 _AGAINST = ("numbered", "unnumbered")
