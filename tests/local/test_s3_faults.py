@@ -127,8 +127,10 @@ def test_a_loss_stays_a_loss_when_an_answer_was_lost(
 
 @pytest.mark.parametrize("fault", [Fault(cut_after=30_000), Fault(stall_after=70_000)], ids=str)
 def test_a_stream_is_resumed_where_it_broke(
-    objects: S3Objects, proxy: FaultyProxy, fault: Fault
+    local_stack: LocalStack, connection: Connection, proxy: FaultyProxy, fault: Fault
 ) -> None:
+    patient = replace(connection, patience=replace(QUICK, total=5.0))
+    objects = S3Objects(patient, local_stack.bucket())
     version = objects.put("k", BODY)
     proxy.requests.clear()
     proxy.fail(*[fault] * 4)

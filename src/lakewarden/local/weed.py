@@ -54,6 +54,7 @@ def command(program: Path, ports: Ports) -> list[str]:
         "master.telemetry": "false",
         "master.volumeSizeLimitMB": VOLUME_MB,
         "volume.port": ports.volume,
+        "volume.preStopSeconds": 0,  # there is no other server that has to hear of it
         "filer.port": ports.filer,
         "filer.localSocket": "filer.sock",
         "s3.port": ports.s3,
