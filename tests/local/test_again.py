@@ -18,6 +18,7 @@ from typer.testing import CliRunner, Result
 import lakewarden
 from lakewarden.batch.audit import NothingToAccept, TestsFailed
 from lakewarden.batch.receipts import receipts_of
+from lakewarden.batch.run import StageDone
 from lakewarden.cli import app
 from lakewarden.cli.flights_data import write_delivery as write_flights
 from lakewarden.cli.flights_data import write_reference
@@ -195,12 +196,15 @@ class Airport:
         self._folder = root / "delivery"
 
     def flights(self, day: date, rows: int) -> None:
+        self.deliver_flights(day, rows)
+        assert self.shop.project.run("flights", str(day)).status == "published"
+
+    def deliver_flights(self, day: date, rows: int) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         path = write_flights(day, self._folder)
         lines = path.read_bytes().splitlines(keepends=True)
         path.write_bytes(b"".join(lines[: rows + 1]))
         self.shop.project.deliver("flights", str(day), self._folder)
-        assert self.shop.project.run("flights", str(day)).status == "published"
 
     def reference(self, month: str) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -231,6 +235,52 @@ def test_marts_do_not_depend_on_the_order(local_stack: LocalStack, tmp_path: Pat
     assert len(rows["raw.flights"]) == 120
     assert {"marts.daily_delays", "marts.route_performance"} <= set(rows)
     assert digest(mixed.shop.rows()) == digest(rows)
+
+
+def test_tables_that_are_only_read_come_meanwhile(local_stack: LocalStack, tmp_path: Path) -> None:
+    """The first run of all made its own tables on a branch that is then gone."""
+    here = Airport(tmp_path / "here", local_stack)
+    day = str(date(2013, 1, 1))
+    here.deliver_flights(date(2013, 1, 1), 50)
+
+    def tell(done: StageDone) -> None:
+        if done.stage == "audit" and not here.shop.project.pin().tables:
+            here.reference("2013-01")
+
+    assert here.shop.project.run("flights", day, tell=tell).status == "published"
+    assert len(here.shop.rows()["raw.flights"]) == 50
+    last, first = here.shop.project.lake.publications()
+    assert (last.contribution.dataset, first.contribution.dataset) == ("flights", "reference")
+
+
+def test_a_dataset_that_gets_another_name(local_stack: LocalStack, tmp_path: Path) -> None:
+    """Its tables hold what the one of before brought there."""
+    shop = new_shop(local_stack, tmp_path / "shop")
+    shop.deliver(1)
+    assert run(shop) == "published"
+    rows = shop.rows()
+    for file in [shop.root / "lakewarden.toml", *(shop.root / "tables").iterdir()]:
+        text = file.read_text().replace("dataset.sales", "dataset.orders")
+        file.write_text(text.replace("{dataset: sales}", "{dataset: orders}"))
+    renamed = Shop(shop.root)
+    renamed.project.deliver("orders", DAY, shop.root / "delivery")
+    assert renamed.project.run("orders", DAY).status == "published"
+    assert renamed.rows() == rows
+
+
+def test_a_project_in_a_folder_named_as_a_partition(
+    local_stack: LocalStack, tmp_path: Path
+) -> None:
+    """No value comes from the path of a file."""
+    root = tmp_path / "generation=7" / "shop"
+    shop = new_shop(local_stack, root)
+    settings = root / "lakewarden.toml"
+    settings.write_text(f"{settings.read_text()}\n[load]\npart_mib = 1\n")
+    shop.deliver(1, orders=80_000, files=2)
+    assert run(shop) == "published"
+    found = shop.rows()["raw.orders"]
+    assert len(found) == 80_000
+    assert {row[1] for row in found} == {1}
 
 
 # ── what is not published ───────────────────────────────────────────────────────────────────────

@@ -17,14 +17,17 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from threading import Event, Lock, Thread
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
 
 from lakewarden.aws.clients import Connection, Patience
+from lakewarden.batch.load import TooManyMisfits
 from lakewarden.batch.receipts import list_runs
 from lakewarden.batch.run import Outcome, StageDone
 from lakewarden.errors import LakewardenError
+from lakewarden.lake.model import CatalogUnavailable, Publication
 from lakewarden.lake.sql import SqlLake
 from lakewarden.wiring import Project
 from tests import needs
@@ -56,7 +59,7 @@ class Hasty(Project):
         return SqlLake(uri, warehouse, {}, objects=lambda: self.objects, lock_timeout=1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Site:
     """A shop whose store is reached through a proxy that can go wrong."""
 
@@ -207,6 +210,31 @@ def test_a_store_that_goes_away_when_all_is_published(site: Site) -> None:
     assert site.run().status == "unchanged"
 
 
+@pytest.mark.parametrize("damaged", [False, True], ids=["published", "refused"])
+def test_a_store_that_denies_receipts(site: Site, damaged: bool) -> None:
+    """Credentials may end before the run does: what came of it is told all the same."""
+    denied = Fault(status=403, code="AccessDenied")
+    last = "load" if damaged else "publish"
+
+    def plan(request: Request) -> Fault:
+        receipt = wants("PUT", "ops/batches/")(request)
+        return denied if receipt and last in request.path else FINE
+
+    if damaged:
+        settings = site.shop.root / "lakewarden.toml"
+        settings.write_text(settings.read_text().replace("max_share = 0.5", "max_share = 0.0"))
+        site.shop = Shop(site.shop.root)
+        site.shop.deliver(1, damaged=True)
+    site.proxy.plan = plan
+    if damaged:
+        with pytest.raises(TooManyMisfits):
+            site.run()
+    else:
+        assert site.run().status == "published"
+        site.proxy.plan = lambda request: FINE
+        assert site.shop.rows() == site.undisturbed
+
+
 # ── this machine ────────────────────────────────────────────────────────────────────────────────
 
 
@@ -256,6 +284,28 @@ def test_another_batch_is_published_meanwhile(site: Site) -> None:
     ]
 
 
+def test_the_answer_to_a_publish_is_lost(site: Site) -> None:
+    """No answer is not a no: the run asks what became of it."""
+
+    class Forgetful(SqlLake):
+        def publish(self, *args: Any, **kwargs: Any) -> Publication:
+            super().publish(*args, **kwargs)
+            raise CatalogUnavailable("the connection was lost")
+
+    class Unlucky(Hasty):
+        @cached_property
+        def lake(self) -> SqlLake:
+            warehouse = f"s3://{self.env.bucket}/{self.env.warehouse}"
+            uri = self.settings.catalog_uri(self.env)
+            return Forgetful(uri, warehouse, {}, objects=lambda: self.objects)
+
+    found = site.shop.project
+    project = Unlucky(found.settings, found.env_name, found.env)
+    assert project.run(DATASET, DAY).status == "published"
+    assert site.shop.rows() == site.undisturbed
+    assert site.shop.leftovers() == {}
+
+
 def test_main_moves_all_the_time(site: Site) -> None:
     moved = []
 
@@ -291,6 +341,7 @@ def test_a_catalog_that_is_locked(site: Site) -> None:
     assert error.code == "catalog-unavailable"
     assert "locked" in error.message
     assert site.shop.leftovers() == {}
+    assert site.last_error() == error.code
     site.recovers()
 
 

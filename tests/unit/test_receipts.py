@@ -79,6 +79,12 @@ def made(stage: str, outcome: Result | BaseException, **more: Any) -> Receipt:
     return receipt_of(RUN, stage, outcome, at=AT, seconds=1.23456, **more)
 
 
+@pytest.mark.parametrize("percent", range(101))
+def test_a_share_is_what_people_write(percent: int) -> None:
+    assert Counts(100, 100 - percent, percent).share == float(f"{percent / 100:.2f}")
+    assert Counts(0, 0, 0).share == 0
+
+
 def test_a_receipt_has_the_fields_that_the_format_promises() -> None:
     assert made("load", LOADED).body() == {
         "format": 1,

@@ -51,8 +51,8 @@ def _told(failing: Sequence[TestResult]) -> str:
 
 def _hint(failing: Sequence[TestResult]) -> str:
     if len(failing) > 1:
-        return "look at the branch with `batch run --no-publish`, and deliver the batch mended"
+        return "Look at the branch with `batch run --no-publish`, and deliver the batch mended."
     return (
-        "deliver the batch mended; or publish in spite of it, on your word:"
+        "Deliver the batch mended; or publish in spite of it, on your word:"
         f" --accept {failing[0].name} --reason TEXT"
     )

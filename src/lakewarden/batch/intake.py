@@ -248,7 +248,7 @@ class _Work:
                 staged[one.table].append(one.staged)
         for name, paths in staged.items():
             sources = ", ".join(literal(str(path)) for path in paths)
-            rows = f"SELECT * FROM read_parquet([{sources}])"
+            rows = f"SELECT * FROM read_parquet([{sources}], hive_partitioning = false)"
             files = self._write(self.connection, name, rows, self._stem(name, 0))
             done[name].extend(upload(files, self.tables[name], self.objects))
             for path in paths:

@@ -67,7 +67,7 @@ def load(
 ) -> Loaded:
     """Read every file once, write what fits, quarantine what does not, commit on the branch.
 
-    `replaces`: a publication holds this batch, so its rows are deleted in the same commit.
+    `replaces`: the tables may hold rows of this batch, which are deleted in the same commit.
     Raises Refused for bad data (nothing but the quarantine is left behind), ScratchFull."""
     run = received.run
     catalog = lake.catalog(branch)
@@ -88,7 +88,7 @@ def load(
         every = chain([first], misfits) if first else ()
         kept = quarantine.write(objects, run, (each.misfit for each in every), config.scratch)
     counts = _total(intake)
-    if first and kept and counts.quarantined > dataset.max_share * counts.records_in:
+    if first and kept and counts.share > dataset.max_share:
         raise _too_many(dataset, run, counts, first, kept)
     for name, table in tables.items():
         _stage(table, intake.data_files[name], run, replaces=replaces)
@@ -96,11 +96,19 @@ def load(
     return Loaded(received, branch, files, intake.data_files, kept, counts)
 
 
-def stage_again(loaded: Loaded, branch: Branch, *, lake: Lake, replaces: bool) -> Loaded:
+def stage_again(
+    loaded: Loaded,
+    branch: Branch,
+    *,
+    lake: Lake,
+    templates: Mapping[str, Template],
+    replaces: bool,
+) -> Loaded:
     """The same data files on a new branch: main moved underneath, the delivery did not."""
     catalog = lake.catalog(branch)
     for name, data_files in loaded.data_files.items():
-        table = catalog.load_table(name)
+        # It may have been made on the branch that is gone, and it may have changed since.
+        table = table_for(catalog, templates[name])
         _stage(table, data_files, loaded.received.run, replaces=replaces)
     return replace(loaded, branch=branch)
 
@@ -148,7 +156,8 @@ def _stage(table: Table, data_files: Sequence[DataFile], run: Run, *, replaces: 
 def _total(intake: Intake) -> Counts:
     records = sum(reading.records for reading in intake.readings)
     quarantined = sum(len(found) for found in intake.defects.values())
-    return Counts(records, records - quarantined, quarantined)
+    written = chain.from_iterable(intake.data_files.values())
+    return Counts(records, sum(file.record_count for file in written), quarantined)
 
 
 def _loaded_file(file: DeliveredFile, intake: Intake, number: int) -> LoadedFile:

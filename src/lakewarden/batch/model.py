@@ -44,6 +44,11 @@ class Counts:
     loaded: int
     quarantined: int
 
+    @property
+    def share(self) -> float:
+        """Of records that do not fit. Divided, 29 of 100 are 0.29; 0.29 times 100 is not 29."""
+        return self.quarantined / self.records_in if self.records_in else 0.0
+
 
 @dataclass(frozen=True)
 class DeliveredFile:

@@ -3,7 +3,13 @@
 from datetime import datetime
 
 from lakewarden.batch.model import Audited, Published
-from lakewarden.lake.model import Contribution, Lake, Override
+from lakewarden.lake.model import (
+    CatalogUnavailable,
+    Contribution,
+    Lake,
+    Override,
+    Publication,
+)
 
 
 def publish(
@@ -22,7 +28,12 @@ def publish(
         {"in": counts.records_in, "loaded": counts.loaded, "quarantined": counts.quarantined},
         accept if audited.accepted else None,
     )
-    publication = lake.publish(
-        loaded.branch, [contribution], reads=audited.transformed.reads, at=at
-    )
+    reads = audited.transformed.reads
+    try:
+        publication = lake.publish(loaded.branch, [contribution], reads=reads, at=at)
+    except CatalogUnavailable:  # no answer is not a no: main may have moved
+        outcome = lake.outcome(run.id)
+        if not isinstance(outcome, Publication):
+            raise
+        publication = outcome
     return Published(audited, publication)

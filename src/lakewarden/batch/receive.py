@@ -199,7 +199,8 @@ def _delivered(entry: Entry, part: _Part, dataset: Dataset) -> DeliveredFile:
     if version.size == 0 and entry.records != 0:
         raise FileEmpty(
             f"{version.key}: expected records, or a header at the least, found 0 bytes",
-            hint="A delivery without records is a header only, or promises a record_count of 0.",
+            hint="A file without records is a header only; where the template says that there is"
+            " no header, 0 bytes with a record_count of 0 in the manifest.",
         )
     table = _table_of(version.key, name, dataset)
     return DeliveredFile(name, table, version, entry.sha256, entry.md5, entry.records)
@@ -241,15 +242,9 @@ def _check_tables(
 
 
 def delivery_hash(files: Iterable[DeliveredFile]) -> str:
-    """Hex sha256 over the names and contents: equal for equal deliveries where content hashes are
-    promised. Where none is, an object counts as equal while its entity tag and size are."""
-    lines = sorted(json.dumps([file.name, _content(file)]) for file in files)
+    """Hex sha256 over names, promises and what lies there. What is promised may not be true, which
+    only reading finds; so an entity tag or a size that differs is another delivery."""
+    lines = sorted(
+        json.dumps([f.name, f.sha256, f.md5, f.version.etag, f.version.size]) for f in files
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def _content(file: DeliveredFile) -> str:
-    if file.sha256:
-        return f"sha256 {file.sha256}"
-    if file.md5:
-        return f"md5 {file.md5}"
-    return f"etag {file.version.etag} {file.version.size}"

@@ -9,9 +9,9 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -29,10 +29,10 @@ from lakewarden.batch.load import TooManyMisfits, load, stage_again
 from lakewarden.batch.model import Audited, Counts, Dataset, Loaded, Published, Received, Run
 from lakewarden.batch.models.project import DbtProject, project_digest
 from lakewarden.batch.publish import publish
-from lakewarden.batch.receipts import PREFIX, Result, Told, receipt_of
+from lakewarden.batch.receipts import PREFIX, STAGES, Result, Told, receipt_of
 from lakewarden.batch.receive import receive
 from lakewarden.batch.transform import transform
-from lakewarden.errors import TryAgain
+from lakewarden.errors import LakewardenError, TryAgain
 from lakewarden.lake.model import (
     BaseMoved,
     Branch,
@@ -153,6 +153,8 @@ class _Work:
     current: Run
     tell: Callable[[StageDone], None]
     leave: Callable[[], None]  # the next run is to tidy up
+    stage: str = STAGES[0]  # that we are in, or on our way to
+    entered: float = field(default_factory=time.perf_counter)
 
     @cached_property
     def receipts(self) -> Stream:
@@ -163,19 +165,36 @@ class _Work:
         return self.workshop.scratch / self.current.id
 
     def run(self) -> Outcome:
+        try:
+            with self._fence_explains(), store_errors():
+                return self._run()
+        except BaseException as error:
+            self._report(error)
+            raise
+
+    def _run(self) -> Outcome:
         received = self._stage(
             "receive", lambda: receive(self.workshop.objects, self.request.dataset, self.current)
         )
         wanted = inputs_hash(
             received, self.request.dataset, self.workshop.templates, self.workshop.dbt
         )
-        if same := _holding(self._publications(), wanted):
+        if same := self._holding(wanted):
             return self._unchanged(same)
-        with self._fence_explains(), store_errors():
-            return self._to_publish(received, wanted)
+        return self._to_publish(received, wanted)
 
-    def _publications(self) -> Sequence[Publication]:
-        return self.workshop.lake.publications(self.current.dataset, self.current.batch)
+    def _holding(self, wanted: str) -> Publication | None:
+        """The publication that holds the batch, where it was made of the same inputs."""
+        published = self.workshop.lake.publications(self.current.dataset, self.current.batch)
+        newest = next(iter(published), None)
+        return newest if newest and newest.contribution.inputs_hash == wanted else None
+
+    def _replaces(self) -> bool:
+        """Whether one of our tables may hold rows of such a batch; another dataset may have
+        brought them there."""
+        tables = self.request.dataset.tables.keys()
+        published = self.workshop.lake.publications(batch=self.current.batch)
+        return any(tables & one.tables.keys() for one in published)
 
     def _unchanged(self, publication: Publication) -> Outcome:
         _log.info("nothing to do", version=publication.version)
@@ -189,21 +208,18 @@ class _Work:
             with self._branch(attempt) as branch:
                 # Asked when the branch is there, since its rows are what has to be replaced: a
                 # lease keeps nobody from publishing this batch meanwhile.
-                published = self._publications()
-                if same := _holding(published, wanted):
+                if same := self._holding(wanted):
                     return self._unchanged(same)
-                loaded = self._load(received, loaded, branch, replaces=bool(published))
+                loaded = self._load(received, loaded, branch, replaces=self._replaces())
                 try:
                     return self._attempt(loaded, branch, wanted)
                 except BaseMoved as moved:
                     _log.info("main moved, staging again", tables=moved.tables, attempt=attempt)
-        error = GaveUp(
+        raise GaveUp(
             f"{self.current.dataset} {self.current.batch}: others published the same tables"
             f" {_ATTEMPTS} times meanwhile",
             hint="Give the same command again when they are done.",
         )
-        self._receipt("publish", error, 0.0)
-        raise error
 
     def _attempt(self, loaded: Loaded, branch: "_KeptBranch", wanted: str) -> Outcome:
         audited = self._audit(loaded)
@@ -219,7 +235,13 @@ class _Work:
     ) -> Loaded:
         shop = self.workshop
         if before is not None:
-            return stage_again(before, branch.branch, lake=shop.lake, replaces=replaces)
+            return stage_again(
+                before,
+                branch.branch,
+                lake=shop.lake,
+                templates=shop.templates,
+                replaces=replaces,
+            )
         duck = replace(shop.duck, temp=self.scratch / "duckdb")
         return self._stage(
             "load",
@@ -251,8 +273,10 @@ class _Work:
                     scratch=self.scratch,
                 ),
             )
-        finally:
+        except Exception:  # and not where somebody waits for the end
             self._keep_artifacts()
+            raise
+        self._keep_artifacts()
         return self._stage(
             "audit", lambda: audit(transformed, accept=accept.test if accept else None)
         )
@@ -267,28 +291,29 @@ class _Work:
         )
 
     def _stage(self, stage: str, work: Callable[[], _T]) -> _T:
-        """Do a stage, and leave a receipt of how it ended."""
-        begun = time.perf_counter()
-        try:
-            with self._fence_explains(), store_errors():
-                result = work()
-        except BaseMoved:
-            raise
-        except KeyboardInterrupt as error:
-            # Somebody waits for the end, and the store may be why.
-            report = Thread(
-                target=self._receipt, args=(stage, error, time.perf_counter() - begun), daemon=True
-            )
-            report.start()
-            report.join(_INTERRUPTED_SECONDS)
-            raise
-        except BaseException as error:
-            self._receipt(stage, error, time.perf_counter() - begun)
-            raise
-        seconds = time.perf_counter() - begun
+        """Do a stage, and leave a receipt of its result."""
+        self._enter(stage)
+        result = work()
+        seconds = time.perf_counter() - self.entered
         self._receipt(stage, result, seconds)
         self.tell(StageDone(stage, seconds, result))
+        if stage != STAGES[-1]:
+            self._enter(STAGES[STAGES.index(stage) + 1])
         return result
+
+    def _enter(self, stage: str) -> None:
+        self.stage, self.entered = stage, time.perf_counter()
+
+    def _report(self, error: BaseException) -> None:
+        """The receipt of what ended the run, on its way into or through a stage."""
+        told = (self.stage, error, time.perf_counter() - self.entered)
+        if not isinstance(error, KeyboardInterrupt):
+            self._receipt(*told)
+            return
+        # Somebody waits for the end, and the store may be why.
+        report = Thread(target=self._receipt, args=told, daemon=True)
+        report.start()
+        report.join(_INTERRUPTED_SECONDS)
 
     @contextmanager
     def _fence_explains(self) -> Iterator[None]:
@@ -328,20 +353,23 @@ class _Work:
         )
         try:
             self.receipts.append(stage, receipt.body())
-        except TryAgain as away:
+        except LakewardenError as failure:
             if not isinstance(outcome, Published | Publication | BaseException):
                 raise
             # A report: what was published is published, and the first error is what has to be told.
-            _log.warning("no receipt could be written", stage=stage, why=away.message)
+            _log.warning("no receipt could be written", stage=stage, why=failure.message)
         _log.info("stage", stage=stage, outcome=receipt.outcome, seconds=round(seconds, 3))
 
     def _keep_artifacts(self) -> None:
-        """dbt's artifacts and log stay with the receipts."""
+        """dbt's artifacts and log stay with the receipts, and are reports as these are."""
         folder = self.scratch / "dbt" / "artifacts"
         if not folder.is_dir():
             return
-        for file in sorted(folder.iterdir()):
-            self.workshop.objects.upload(f"{self._prefix()}dbt/{file.name}", file)
+        try:
+            for file in sorted(folder.iterdir()):
+                self.workshop.objects.upload(f"{self._prefix()}dbt/{file.name}", file)
+        except LakewardenError as failure:
+            _log.warning("dbt's artifacts could not be kept", why=failure.message)
 
     def _prefix(self) -> str:
         return f"{PREFIX}{self.current.dataset}/{self.current.id}/"
@@ -373,12 +401,6 @@ class _Work:
 class _KeptBranch:
     branch: Branch
     keep: bool = False
-
-
-def _holding(published: Sequence[Publication], wanted: str) -> Publication | None:
-    """The publication that holds the batch, where it was made of the same inputs."""
-    newest = next(iter(published), None)
-    return newest if newest and newest.contribution.inputs_hash == wanted else None
 
 
 @contextmanager
