@@ -6,7 +6,7 @@ DuckDB runs in memory here; every type is one small file as CSV and one as JSON 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
 from math import isnan
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -97,7 +97,11 @@ ACCEPTED: dict[str, dict[str, object]] = {
                      "1.2300": Decimal("1.23"), "1e2": Decimal("100.00"), "15E-1": Decimal("1.50"),
                      "1.5e+3": Decimal("1500.00"), "0e-9": Decimal("0.00"), " 7 ": Decimal("7.00"),
                      "1230e-3": Decimal("1.23"), "-9999999.99": Decimal("-9999999.99"),
-                     "0001.5": Decimal("1.50")},
+                     "0001.5": Decimal("1.50"), "9999999.99e0": Decimal("9999999.99"),
+                     "123000000000000000000e-18": Decimal("123.00"), "0e9999": Decimal("0.00"),
+                     "0.00000000000000000001E+20": Decimal("1.00"), " -5e0 ": Decimal("-5.00")},
+    "decimal(38,2)": {"999999999999999999999999999999999999.99e0":
+                      Decimal("999999999999999999999999999999999999.99")},
     "decimal(38,10)": {"1234567890123456789012345678.1234567891":
                        Decimal("1234567890123456789012345678.1234567891")},
     "date": {"2013-01-31": date(2013, 1, 31), "0001-01-01": date(1, 1, 1), " 1969-12-31 ":
@@ -113,7 +117,8 @@ ACCEPTED: dict[str, dict[str, object]] = {
     "timestamptz": {
         **dict.fromkeys(
             ["2013-01-31 12:00:00", "2013-01-31T12:00:00Z", "2013-01-31 12:00:00 UTC",
-             "2013-01-31 12:00", "2013-01-31 21:00:00+09", "2013-01-31T21:00:00+0900",
+             "2013-01-31 12:00", "2013-01-31T12:00Z", "2013-01-31 12:00 UTC", "2013-01-31T21:00+09",
+             " 2013-01-31 02:30-09:30 ", "2013-01-31 21:00:00+09", "2013-01-31T21:00:00+0900",
              "2013-01-31T21:00:00.000+09:00", "2013-01-31T02:30:00-09:30", " 2013-01-31T12:00:00Z "],
             datetime(2013, 1, 31, 12, tzinfo=UTC),
         ),
@@ -138,9 +143,11 @@ REFUSED: dict[str, dict[str, list[str]]] = {
                "range": ["1e400", "-1e309"]},
     "float": {"type": ["+1"], "range": ["1e39", "-1e39", "1e400"]},
     "decimal(9,2)": {
-        "type": ["+1.5", "1_0.5", "0x1F", "12345678.9", "nan", "inf", "1,000.00", "$5", "1e9", "1e400"],
-        "precision": ["1.239", "1e-3", "-0.001", "1.5e-2", "1e-400"],
+        "type": ["+1.5", "1_0.5", "0x1F", "12345678.9", "nan", "inf", "1,000.00", "$5", "1e9", "1e400",
+                 "-110.113E5", "99999999e0", "0.00000000000000000001E+27", "1e12345", "e5", "1e", "1e5.0"],
+        "precision": ["1.239", "1e-3", "-0.001", "1.5e-2", "1e-400", "9999999.991e0"],
     },
+    "decimal(4,1)": {"type": ["10.3350e2", "1e3", "1000"]},
     "date": {
         "type": ["2013-1-1", "20130101", "2013/01/01", "01-02-2013", "2013-02-29", "2013-13-01",
                  "2013-00-10", "epoch", "-001-01-01", "2013-01-01 00:00:00", "2013-01-01x", "NULL", "today"],
@@ -161,7 +168,7 @@ REFUSED: dict[str, dict[str, list[str]]] = {
     },
     "timestamptz": {
         "type": ["2013-01-01 00:00:00 Asia/Tokyo", "2013-01-01 00:00:00+25:00", "2013-01-01Z",
-                 "2013-01-01 00:00:00+9", "2013-01-01 23:59:60Z", "2013-01-01 00:00:00 JST"],
+                 "2013-01-01 00:00:00+9", "2013-01-01 10+09", "2013-01-01 24:00Z", "2013-01-01 23:59:60Z", "2013-01-01 00:00:00 JST"],
         "precision": ["2013-01-01 00:00:00.1234567Z"],
         "range": ["9999-12-31 23:59:59-09", "0001-01-01 00:00:00+09"],
     },
@@ -219,6 +226,8 @@ DATE_FORMATS: dict[str, tuple[dict[str, date], dict[str, str]]] = {
                {"1JAN2013": "type"}),
     "%Y-%m-%d %H:%M": ({"2013-01-31 00:00": date(2013, 1, 31)}, {"2013-01-31 10:00": "precision"}),
     "%Y-%m-%d%z": ({}, {"2013-01-31+09": "zone"}),
+    "%Y%m%d %-H:%M": ({"20130131 0:00": date(2013, 1, 31)}, {"20130131 1:00": "precision"}),
+    "%Y-%m-%d.%n": ({"2013-01-31.000": date(2013, 1, 31)}, {"2013-01-31.000000001": "precision"}),
 }  # fmt: skip
 
 
@@ -249,27 +258,57 @@ def test_timestamps_in_a_form_of_their_own(
     assert wrong == {text: "zone"}
 
 
+# format → what stands before the nanoseconds, and after them
+NANOSECONDS = {
+    "%Y%m%d%H%M%S.%n": ("20130131123015.", ""),
+    "%Y%m%d%H%M%S%n": ("20130131123015", ""),
+    "%Y-%-m-%-d %H:%M:%S,%n": (" 2013-1-31 12:30:15,", " "),
+    "%d%b%Y %I:%M:%S.%n%p": ("31JAN2013 12:30:15.", "PM"),
+    "%Y%m%d%H%M%S.%n%z": ("20130131213015.", "+0900"),
+    "%Y-%m-%d %H:%M:%S %Z %n": ("2013-01-31 12:30:15 UTC ", ""),
+}
+
+
+@pytest.mark.parametrize("form", NANOSECONDS)
+def test_nanoseconds_are_not_cut_off(
+    connection: duckdb.DuckDBPyConnection, written: Text, form: str
+) -> None:
+    before, after = NANOSECONDS[form]
+    exact = {"123456000": 123_456, "123456": 123_456, "1": 100_000, "000000000": 0}
+    longer = ["123456789", "0000001", "100000001", "1234567"]
+    texts = [f"{before}{digits}{after}" for digits in (*exact, *longer)]
+    fits, wrong = written.read(connection, "timestamptz", texts, timestamp_format=form)
+    moments = [datetime(2013, 1, 31, 12, 30, 15, micro, tzinfo=UTC) for micro in exact.values()]
+    assert fits == dict(zip(texts, moments, strict=False))
+    assert wrong == dict.fromkeys(texts[len(exact) :], "precision")
+
+
 numerals = st.builds(
     lambda sign, digits, fraction, exponent: f"{sign}{digits}{fraction}{exponent}",
     st.sampled_from(["", "-"]),
-    st.text("0129", min_size=1, max_size=9),
-    st.one_of(st.just(""), st.text("0059", max_size=5).map(lambda text: "." + text)),
-    st.one_of(st.just(""), st.integers(-6, 6).map(lambda number: f"e{number}")),
+    st.text("0129", min_size=1, max_size=20),
+    st.one_of(st.just(""), st.text("0059", max_size=20).map(lambda text: "." + text)),
+    st.one_of(st.just(""), st.integers(-25, 25).map(lambda number: f"e{number}")),
 )
 
 
-@given(st.lists(numerals, min_size=1, max_size=40, unique=True))
-def test_no_digit_of_a_decimal_gets_lost(texts: list[str]) -> None:
+@given(
+    st.sampled_from([(4, 1), (9, 2), (12, 3), (18, 0), (18, 2), (38, 2), (38, 38)]),
+    st.lists(numerals, min_size=1, max_size=40, unique=True),
+)
+def test_a_decimal_is_taken_where_it_keeps_every_digit(
+    size: tuple[int, int], texts: list[str]
+) -> None:
+    precision, scale = size
     with duckdb.connect() as connection, TemporaryDirectory() as folder:
-        fits, _ = Text("csv", Path(folder)).read(connection, "decimal(12,3)", texts)
-    for text in texts:
-        value = Decimal(text)
-        exact = value == value.quantize(Decimal("0.001")) and abs(value) < 10**9
-        if text in fits:
-            assert fits[text] == value
-        else:
-            # DuckDB gives up on some long mantissas with a negative exponent.
-            assert not exact or "e-" in text
+        fits, _ = Text("csv", Path(folder)).read(connection, f"decimal({precision},{scale})", texts)
+    with localcontext(Context(prec=200)):
+        shifted = {text: Decimal(text).scaleb(scale) for text in texts}
+        assert fits == {
+            text: Decimal(text)
+            for text, value in shifted.items()
+            if value == value.to_integral_value() and abs(value) < 10**precision
+        }
 
 
 JSON_NUMBERS: dict[str, dict[str, object]] = {
@@ -278,7 +317,9 @@ JSON_NUMBERS: dict[str, dict[str, object]] = {
         "0.1": Decimal("0.1"), "1E2": Decimal(100), "-7": Decimal(-7), "1.10": Decimal("1.1"),
     },
     "string": {text: text for text in ["1.10", "1e2", "0.10000000000000000001", "7", "true"]},
-    "long": {"9223372036854775807": 2**63 - 1, "9007199254740993": 2**53 + 1, "1.0": 1},
+    "long": {"9223372036854775807": 2**63 - 1, "9007199254740993": 2**53 + 1, "1.0": 1,
+             "9007199254740993.0": 2**53 + 1, "123456789012345678.0": 123456789012345678},
+    "int": {"-7": -7, "2147483647.0": 2**31 - 1},
     "double": {"0.1": 0.1, "1e3": 1000.0, "12345678901234567890": 12345678901234567890.0},
     "boolean": {"true": True, "false": False, "1": True},
 }  # fmt: skip
@@ -296,6 +337,40 @@ def test_numbers_in_json_keep_their_digits(
     shape = Shape(FileFormat.JSON, ["x", "v"], targets, CsvOptions())
     part = Part(path, "f", 1, len(expected), shape)
     assert outcome(connection, part, list(expected)) == (expected, {})
+
+
+INEXACT_JSON_NUMBERS = {
+    "int": {"1.00000000000000000001": "precision", "2147483648": "type", "1e3": "type"},
+    "long": {"9007199254740992.6": "precision", "9223372036854775808": "type",
+             "-9223372036854775808.5": "type", "1e400": "type", "NaN": "json"},
+    "decimal(38,10)": {"0.12345678901": "precision", "1e400": "type", "NaN": "json"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", INEXACT_JSON_NUMBERS)
+def test_numbers_in_json_that_a_double_would_round_are_misfits(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, kind: str
+) -> None:
+    expected = INEXACT_JSON_NUMBERS[kind]
+    path = tmp_path / "numbers.json"
+    path.write_text("".join(f'{{"v": {text}}}\n' for text in expected))
+    target = Target("v", iceberg_type(kind), False)
+    shape = Shape(FileFormat.JSON, ["v"], [target], CsvOptions())
+    part = Part(path, "f", 1, len(expected), shape)
+    assert outcome(connection, part, list(expected)) == ({}, expected)
+
+
+def test_a_time_in_a_json_number_keeps_its_digits(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    path = tmp_path / "numbers.json"
+    path.write_text('{"v": 20130131123015.123456}\n')
+    form = "%Y%m%d%H%M%S.%f"
+    target = Target("v", iceberg_type("timestamp"), False, timestamp_format=form)
+    shape = Shape(FileFormat.JSON, ["v"], [target], CsvOptions())
+    moment = datetime(2013, 1, 31, 12, 30, 15, 123_456)
+    found = outcome(connection, Part(path, "f", 1, 1, shape), ["t"])
+    assert found == ({"t": moment}, {})
 
 
 JSON_MISFITS = {

@@ -21,7 +21,7 @@ string       every text, as it is
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.types import (
@@ -141,9 +141,38 @@ def _cast_text(target: Target, raw: str, kind: str) -> str:
     if target.strptime:
         return f"CAST({_parsed(target, raw)} AS {kind})"
     text = f"trim({raw}, ' ')" if isinstance(target.kind, _TRIMMED) else raw
-    if isinstance(target.kind, BinaryType):
-        return f"TRY(unhex({text}))"
+    match target.kind:
+        case BinaryType():
+            return f"TRY(unhex({text}))"
+        case DecimalType():
+            return f"TRY_CAST({_written_out(text)} AS {kind})"
+        case TimestamptzType():
+            return (
+                f"coalesce(TRY_CAST({text} AS {kind}), TRY_CAST({_with_seconds(text)} AS {kind}))"
+            )
     return f"TRY_CAST({text} AS {kind})"
+
+
+# Sign, digits, digits after the point, exponent. Without a bound a text could ask for any length.
+_SCIENTIFIC = r" *(-?)(\d*)\.?(\d*)[eE]([+-]?\d{1,4}) *"
+
+
+def _written_out(raw: str) -> str:
+    """SQL for the text of a decimal without its exponent: DuckDB 1.5.5 does not see where a text
+    with one overflows, and gives up on some that fit."""
+    parts = f"regexp_extract({raw}, '^{_SCIENTIFIC}$', ['sign', 'whole', 'fraction', 'exponent'])"
+    digits = f"{parts}.whole || {parts}.fraction"
+    places = f"(length({parts}.fraction) - TRY_CAST({parts}.exponent AS INTEGER))"
+    padded = f"lpad({digits}, greatest(length({digits}), {places})::INTEGER, '0')"
+    small = f"left({padded}, -{places}) || '.' || right({padded}, {places})"
+    large = f"{digits} || repeat('0', -{places})"
+    plain = f"{parts}.sign || CASE WHEN {places} > 0 THEN {small} ELSE {large} END"
+    return f"CASE WHEN contains({raw}, 'e') OR contains({raw}, 'E') THEN {plain} ELSE {raw} END"
+
+
+def _with_seconds(text: str) -> str:
+    """SQL for a time of hours and minutes before a zone as DuckDB wants it."""
+    return f"regexp_replace({text}, '^(.{{10}}[ T]\\d\\d:\\d\\d)([-+ UZ])', '\\1:00\\2')"
 
 
 def _parsed(target: Target, raw: str) -> str:
@@ -201,20 +230,21 @@ def _lost(target: Target, raw: str, value: str) -> str | None:
         case IntegerType() | LongType():
             return f"regexp_matches({raw}, '\\.\\d*[1-9]')"
         case DecimalType(scale=scale):
-            return f"{_needed_scale(raw)} > {scale}"
-        case TimeType() | TimestampType() | TimestamptzType() if not target.strptime:
+            return f"regexp_matches({_written_out(raw)}, '\\.\\d{{{scale}}}\\d*[1-9]')"
+        case TimestampType() | TimestamptzType() if target.strptime:
+            return _nanoseconds(target.strptime, raw)
+        case TimeType() | TimestampType() | TimestamptzType():
             return f"regexp_matches({raw}, '\\.\\d{{6}}\\d*[1-9]')"
     return None
 
 
-def _needed_scale(raw: str) -> str:
-    """SQL for the digits after the point that a decimal text needs: those it has, less its
-    exponent and the zeros at the end."""
-    digits = f"regexp_replace(regexp_extract({raw}, '[\\d.]+'), '\\.', '')"
-    written = f"length(regexp_extract({raw}, '\\.(\\d*)', 1))"
-    exponent = f"coalesce(TRY_CAST(regexp_extract({raw}, '[eE]([+-]?\\d+)', 1) AS INTEGER), 0)"
-    zeros = f"length({digits}) - length(rtrim({digits}, '0'))"
-    return f"CASE WHEN rtrim({digits}, '0') = '' THEN 0 ELSE {written} - {exponent} - ({zeros}) END"
+def _nanoseconds(strptime: str, raw: str) -> str | None:
+    """SQL: there are others than full microseconds. (DuckDB cuts them off, or rounds them before
+    anybody can compare.)"""
+    if "%n" not in strptime.replace("%%", ""):
+        return None
+    form = _filled(strptime, lambda directive: _AT_MOST.get(directive.lstrip("-"), ".+"))
+    return f"NOT regexp_full_match({raw}, {literal(f' *{form} *')})"
 
 
 def _form(target: Target) -> str | None:
@@ -224,22 +254,38 @@ def _form(target: Target) -> str | None:
     return _FORMS[type(target.kind)]
 
 
-_WIDTHS = {"Y": r"\d{4}", "j": r"\d{3}", "f": r"\d{1,6}", "g": r"\d{3}"}
+_WIDTHS = {
+    **dict.fromkeys("ymdHIMS", r"\d{2}"),
+    "Y": r"\d{4}",
+    "j": r"\d{3}",
+    "f": r"\d{1,6}",
+    "g": r"\d{3}",
+    "n": r"\d{1,9}",
+}
+# What a directive may stand for where its width is not told, of nanoseconds only what is exact.
+_AT_MOST = {
+    **dict.fromkeys("ymdHIMSUWwuV", r"\d{1,2}"),
+    **dict.fromkeys("YG", r"\d{1,4}"),
+    **dict.fromkeys("jg", r"\d{1,3}"),
+    **dict.fromkeys("aAbBp", r"\D+"),
+    **dict.fromkeys("zZ", r"\D.*"),
+    "f": r"\d{1,6}",
+    "n": r"\d{1,6}0{0,3}",
+}
 
 
 def _widths(strptime: str) -> str | None:
     """Where directives follow each other without a sign between them, each has its full width:
     '2013111' is no %Y%m%d, for nobody could tell its month from its day."""
-    if not re.search(r"%[a-zA-Z]%[a-zA-Z]", strptime):
+    if not re.search(r"%-?[a-zA-Z]%-?[a-zA-Z]", strptime):
         return None
-    pieces = re.split(r"%(.)", strptime)  # text, directive, text, directive, …, text
+    return _filled(strptime, lambda directive: _WIDTHS.get(directive, ".+"))
+
+
+def _filled(strptime: str, pattern: Callable[[str], str]) -> str:
+    """A regular expression: the format with a pattern in place of each directive."""
+    pieces = re.split(r"%(-?.)", strptime)  # text, directive, text, directive, …, text
     return "".join(
-        re.escape(piece) if number % 2 == 0 else _width(piece)
+        re.escape(piece) if number % 2 == 0 else "%" if piece == "%" else pattern(piece)
         for number, piece in enumerate(pieces)
     )
-
-
-def _width(directive: str) -> str:
-    if directive in "ymdHIMS":
-        return r"\d{2}"
-    return "%" if directive == "%" else _WIDTHS.get(directive, ".+")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyiceberg.types import DecimalType, StringType
+from pyiceberg.types import DoubleType, FloatType
 
 from lakewarden.batch.duck import identifier, literal
 from lakewarden.batch.parsing.casts import Check, Target, cast, checks, nul_checks
@@ -192,7 +192,7 @@ def _json_text(target: Target) -> str:
     double; where its digits matter they are looked up in the line."""
     path = literal(f"$.{target.name}")
     text = f"json_extract_string(j, {path})"
-    if not isinstance(target.kind, DecimalType | StringType):
+    if isinstance(target.kind, FloatType | DoubleType):
         return text
     # Within a string there is no bare quote, so this matches fields only; of several with this
     # name, at other depths, the one of the same value. Where digits still differ nobody knows.
