@@ -276,7 +276,7 @@ def styles(draw: st.DrawFn) -> Style:
         escape=draw(st.sampled_from([None, "\\"])) if quote else None,
         skip_rows=draw(st.integers(0, 2)),
         encoding=encoding,
-        null_strings=draw(st.sampled_from([("",), ("", "NA"), ("NULL",), ()])),
+        null_strings=draw(st.sampled_from([("",), ("", "NA"), ("NULL",), ("\\N",), ()])),
     )
     order = draw(st.permutations(NAMES)) if options.header else NAMES
     end = draw(st.sampled_from(["\n", "\r\n", "\r"]))

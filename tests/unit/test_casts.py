@@ -5,6 +5,7 @@ DuckDB runs in memory here; every type is one small file as CSV and one as JSON 
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Context, Decimal, localcontext
 from math import isnan
@@ -209,6 +210,57 @@ def test_empty_is_null_and_null_is_not_for_a_required_column(
     text = Text("csv", tmp_path)
     assert text.read(connection, "int", ["", "1"]) == ({"": None, "1": 1}, {})
     assert text.read(connection, "int", ["", "1"], required=True) == ({"1": 1}, {"": "required"})
+
+
+# null strings, how else a file is written, and records of two fields with what becomes of them
+NULLS: list[tuple[tuple[str, ...], CsvOptions, dict[str, tuple[str | None, str | None]]]] = [
+    (
+        ("",),
+        CsvOptions(header=False),
+        {",": (None, None), '"",a': (None, "a"), '" ",\\N': (" ", "\\N")},
+    ),
+    ((), CsvOptions(header=False), {",": ("", ""), '"",a': ("", "a")}),
+    (("", "NA"), CsvOptions(header=False), {'NA,"NA"': (None, None), "na,": ("na", None)}),
+    # As MySQL and Hive export.
+    (
+        ("\\N",),
+        CsvOptions(header=False, escape="\\"),
+        {"\\N,": (None, ""), '"\\\\N","N"': (None, "N")},
+    ),
+    (
+        ("\\",),
+        CsvOptions(header=False, escape="\\"),
+        {'\\,"\\\\"': (None, None), "\\N,a": ("\\N", "a")},
+    ),
+    (("a,b",), CsvOptions(header=False), {'"a,b",a': (None, "a"), "b,a": ("b", "a")}),
+    (
+        ('"', "'"),
+        CsvOptions(header=False),
+        {'"""",a': (None, "a"), "','": (None, None), "a,b": ("a", "b")},
+    ),
+    (("a\nb",), CsvOptions(header=False), {'"a\nb",a': (None, "a")}),
+    ((), CsvOptions(header=False, delimiter=" "), {"a b": ("a", "b")}),
+    ((), CsvOptions(header=False, quote="t"), {"ta b,nt,no": ("a b,n", "no")}),
+]
+
+
+@pytest.mark.parametrize(("nulls", "options", "records"), NULLS)
+def test_a_text_that_means_null_is_null_quoted_or_not(
+    connection: duckdb.DuckDBPyConnection,
+    tmp_path: Path,
+    nulls: tuple[str, ...],
+    options: CsvOptions,
+    records: dict[str, tuple[str | None, str | None]],
+) -> None:
+    path = tmp_path / "nulls.csv"
+    path.write_text("".join(f"{record}\n" for record in records))
+    targets = [Target(name, iceberg_type("string"), False) for name in ("v", "w")]
+    shape = Shape(FileFormat.CSV, ["v", "w"], targets, replace(options, null_strings=nulls))
+    part = Part(path, "f", 1, len(records), shape)
+    known, defects = diagnose(connection, part)
+    assert defects == []
+    found = connection.execute(f"SELECT v, w FROM ({select(known, 'b')}) ORDER BY _line")
+    assert found.fetchall() == list(records.values())
 
 
 DATE_FORMATS: dict[str, tuple[dict[str, date], dict[str, str]]] = {

@@ -30,7 +30,8 @@ MAX_LINE_BYTES = 2 << 20
 
 # Whatever is passed over silently is found by the counts. Measured with the line end.
 _LENIENT = f"max_line_size = {MAX_LINE_BYTES + 2}, ignore_errors = true"
-_NO_NULL = "\x02no text is null\x03"  # DuckDB wants at least one
+# DuckDB wants at least one, without the delimiter, the quote and the escape: those are ASCII.
+_NO_NULL = "\ufdd0\ufdd1\ufdd2"
 
 
 @dataclass(frozen=True)
@@ -169,11 +170,22 @@ def _raw(part: Part) -> str:
 
 def _raw_csv(part: Part) -> str:
     shape = part.shape
+    nulls = shape.options.null_strings
     fields = ", ".join(
-        f"f{shape.position[target.name]} AS c{number}"
+        f"{_without_nulls(f'f{shape.position[target.name]}', nulls)} AS c{number}"
         for number, target in enumerate(shape.targets)
     )
     return f"SELECT {fields}, row_number() OVER () AS k FROM {_read_csv(part)}"
+
+
+def _without_nulls(field: str, null_strings: Sequence[str]) -> str:
+    """SQL for a field that is NULL where its text, quoted or not, is one of these. DuckDB's own
+    `nullstr` would refuse `\\N` where the escape is a backslash, as MySQL and Hive export it."""
+    if not null_strings:
+        return field
+    return (
+        f"CASE WHEN {field} IN ({', '.join(map(literal, null_strings))}) THEN NULL ELSE {field} END"
+    )
 
 
 def _raw_json(part: Part) -> str:
@@ -217,13 +229,13 @@ def _raw_parquet(part: Part) -> str:
 def _read_csv(part: Part) -> str:
     options = part.shape.options
     columns = ", ".join(f"'f{number}': 'VARCHAR'" for number in range(len(part.shape.columns)))
-    nulls = ", ".join(literal(text) for text in options.null_strings or (_NO_NULL,))
     quote = options.quote or ""
     escape = options.escape or quote
     return (
         f"read_csv({literal(str(part.path))}, columns = {{{columns}}}, header = false,"
         f" auto_detect = false, delim = {literal(options.delimiter)}, quote = {literal(quote)},"
-        f" escape = {literal(escape)}, nullstr = [{nulls}], {_LENIENT}, {_line_end(part)},"
+        f" escape = {literal(escape)}, nullstr = [{literal(_NO_NULL)}],"
+        f" {_LENIENT}, {_line_end(part)},"
         # Threads that begin in the middle of a file take lines within quotes for records.
         f" parallel = {'false' if part.quoted else 'true'})"
     )
