@@ -24,6 +24,7 @@ from lakewarden.batch.models.runner import (
     brief,
     clear_site,
     invoke,
+    is_of_data,
     prepare_site,
 )
 from lakewarden.batch.models.selection import Kind, Node, Selection, View, check_marks, select
@@ -45,6 +46,7 @@ _log = structlog.get_logger(__name__)
 
 _BUILD = "lakewarden-build"
 _TEST = "lakewarden-test"
+_JUDGED = ("pass", "warn", "fail")
 # How DuckDB says, through dbt, that the store did not answer. An answer of 4xx is not among them.
 _OUTAGE = re.compile(
     r"HTTP 5\d\d|HTTP 429|Could not (connect|establish|resolve)|Connection (error|refused|reset)"
@@ -53,6 +55,7 @@ _OUTAGE = re.compile(
 )
 _FULL = re.compile(r"No space left on device|Disk quota exceeded", re.IGNORECASE)
 _MEMORY = re.compile(r"Out of Memory Error")
+_MAKE_ROOM = "Make room, then give the same command again."
 
 
 class ModelFailed(Failed):
@@ -99,23 +102,25 @@ def transform(
     Raises ModelFailed, ModelColumnsDiffer, ModelMisfit, TableDrifted; WrongUsage where the dbt
     project is wrong; StorageUnavailable, CatalogUnavailable, ScratchFull, MemoryLimitTooLow.
     """
-    nothing = Transformed(loaded, (), (), frozenset(), None)
     if project is None:
-        return nothing
-    site = prepare_site(project.folder, scratch / "dbt", duck)
-    stage = _Stage(loaded, lake, templates, duck, objects, site)
-    try:
-        manifest = read_manifest(project, site, variables=stage.variables)
-        pin = lake.pin(loaded.branch.name)
-        selection = _select(stage, manifest, pin)
-        if not selection.build and not selection.tests:
-            return nothing
-        with local_trouble(scratch):
-            tests = _run(stage, manifest, pin, selection)
-    finally:
-        clear_site(site)
+        return Transformed(loaded, (), (), frozenset(), None)
+    with local_trouble(scratch):
+        site = prepare_site(project.folder, scratch / "dbt", duck)
+        try:
+            return _transform(_Stage(loaded, lake, templates, duck, objects, site), project)
+        finally:
+            clear_site(site)
+
+
+def _transform(stage: _Stage, project: DbtProject) -> Transformed:
+    manifest = read_manifest(project, stage.site, variables=stage.variables)
+    pin = stage.lake.pin(stage.loaded.branch.name)
+    selection = _select(stage, manifest, pin)
+    if not selection.build and not selection.tests:
+        return Transformed(stage.loaded, (), (), frozenset(), None)
+    tests = _run(stage, manifest, pin, selection)
     models = tuple(n.name for n in selection.build if n.kind is Kind.MODEL and not n.inlined)
-    return Transformed(loaded, models, tests, selection.reads, site.artifacts)
+    return Transformed(stage.loaded, models, tests, selection.reads, stage.site.artifacts)
 
 
 def _select(stage: _Stage, manifest: "Manifest", pin: Pin) -> Selection:
@@ -167,7 +172,7 @@ def _reading(schema: str, relation: str) -> Iterator[None]:
     try:
         yield
     except (duckdb.HTTPException, duckdb.IOException) as error:
-        raise _trouble(f"{schema}.{relation} could not be read: {error}") or error from error
+        raise _trouble(f"{schema}.{relation} could not be read", str(error)) or error from error
 
 
 def _build(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> None:
@@ -182,7 +187,7 @@ def _build(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> None:
     first = failed[0]
     others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     message = f"model {first.node.name} failed{others}: {brief(first.message or '')}"
-    troubles = (_trouble(result.message or "") for result in failed)
+    troubles = (_trouble(f"model {r.node.name} failed", r.message or "") for r in failed)
     raise next(filter(None, troubles), None) or ModelFailed(message, hint=IN_THE_LOG)
 
 
@@ -193,20 +198,36 @@ def _write(stage: _Stage, connection: "DuckDBPyConnection", selection: Selection
     for node, mark in selection.writes:
         table = table_for(catalog, stage.templates[mark.table])
         output = Output(node, mark.table, mark.write, stage.batches)
-        write_back(
-            connection,
-            output,
-            table,
-            stage.objects,
-            scratch=stage.site.folder / "files",
-            stem=re.sub(r"[^\w.-]+", "-", f"{branch.name}-{node.name}"),
-            run=run.id,
-        )
+        with _computing(node):
+            write_back(
+                connection,
+                output,
+                table,
+                stage.objects,
+                scratch=stage.site.folder / "files",
+                stem=re.sub(r"[^\w.-]+", "-", f"{branch.name}-{node.name}"),
+                run=run.id,
+            )
         location = catalog.load_table(mark.table).metadata_location
         _drop(connection, node)
         with _reading(node.schema, node.relation):
             _create_view(connection, node.schema, node.relation, scan(connection, location))
         _log.info("model written", model=node.name, table=mark.table)
+
+
+@contextmanager
+def _computing(node: Node) -> Iterator[None]:
+    """A model that is a view is computed where it is written, out of dbt's sight."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        what = f"model {node.name} failed"
+        raise _trouble(what, str(error)) or ModelFailed(
+            f"{what}: {brief(str(error))}",
+            hint="Make it a table, by `materialized`: then dbt.log has all of it.",
+        ) from error
 
 
 def _drop(connection: "DuckDBPyConnection", node: Node) -> None:
@@ -224,22 +245,21 @@ def _test(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> Sequenc
         manifest.nodes[node.id].tags.append(_TEST)
     # Empty: these tests, and not those of every model that they touch.
     only = ["--select", f"tag:{_TEST}", "--indirect-selection", "empty"]
-    results = [_result(result) for result in _dbt(stage, "test", manifest, only)]
-    for result in results:
-        trouble = _trouble(result.message) if result.status == "error" else None
-        if trouble is not None:
+    results = [(_result(one), one.message or "") for one in _dbt(stage, "test", manifest, only)]
+    for result, message in results:
+        if result.status == "error" and (
+            trouble := _trouble(f"test {result.name} could not run", message)
+        ):
             raise trouble
-    return tuple(sorted(results, key=lambda result: result.name))
+    return tuple(sorted((result for result, _ in results), key=lambda result: result.name))
 
 
 def _result(result: "NodeResult") -> TestResult:
     status = str(result.status)
-    return TestResult(
-        name=result.node.name,
-        status=status if status in ("pass", "warn", "fail") else "error",
-        failures=result.failures or 0,
-        message=brief(result.message or ""),
-    )
+    if status not in _JUDGED:
+        return TestResult(result.node.name, "error", 0, brief(result.message or ""))
+    # Of a test that ran, the message is dbt's own: how many rows it found.
+    return TestResult(result.node.name, status, result.failures or 0, result.message or "")
 
 
 def _dbt(
@@ -250,12 +270,19 @@ def _dbt(
     return results
 
 
-def _trouble(message: str) -> LakewardenError | None:
+def _trouble(what: str, message: str) -> LakewardenError | None:
     """The error for a message that tells of the machine or the store, and not of the project."""
+    if is_of_data(message):  # a value may say anything
+        return None
     if _FULL.search(message):
-        return ScratchFull(brief(message), hint="Make room, then give the same command again.")
+        return ScratchFull(f"{what}: no space left for scratch", hint=_MAKE_ROOM)
     if _MEMORY.search(message):
-        return MemoryLimitTooLow(brief(message), hint="Raise memory_limit in lakewarden.toml.")
+        return MemoryLimitTooLow(
+            f"{what}: DuckDB needs more memory than its limit",
+            hint="Raise memory_limit in lakewarden.toml.",
+        )
     if _OUTAGE.search(message):
-        return StorageUnavailable(brief(message), hint="Give the same command again later.")
+        return StorageUnavailable(
+            f"{what}: the object store did not answer", hint="Give the same command again later."
+        )
     return None

@@ -83,7 +83,10 @@ def read_manifest(
     result = invoke(site, "parse", ["--no-write-json"], variables=variables)
     manifest: Manifest = result.result  # type: ignore[assignment]  # what `parse` returns
     if not manifest.env_vars and b"env_var" not in _settings(project.folder):
-        _save(path, manifest)
+        try:
+            _save(path, manifest)
+        except OSError as error:  # the next run parses it again, and that is all
+            _log.warning("the parsed dbt project could not be kept", path=path, why=error.strerror)
     return manifest
 
 
@@ -103,7 +106,7 @@ def _load(path: Path) -> "Manifest | None":
     """The manifest in a cache file; None where there is none that can be read."""
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except OSError:
         return None
     digest, packed = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
     if hashlib.sha256(packed).digest() != digest:

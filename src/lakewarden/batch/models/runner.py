@@ -11,7 +11,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +34,18 @@ _KEPT = {
 }
 IN_THE_LOG = "dbt.log, kept with the run's receipts, has all of it."
 _LONGEST_MESSAGE = 500  # characters; the log has the whole
-# Where DuckDB quotes a value of the data, in the errors that data cause.
-_CAUSED_BY_DATA = re.compile(r"(Conversion|Out of Range|Invalid Input|Constraint) Error")
-_VALUE = re.compile(r"'[^']*'|(?<=\bvalue )\S+|\"[^\"]*:[^\"]*\"")
+# DuckDB's names of errors, with which its messages begin.
+_OF_DATA = {"Conversion", "Invalid Input", "Out of Range", "Constraint", "Mismatch Type"}
+_OF_SQL = {"Binder", "Catalog", "Parser", "Syntax"}
+_OF_ELSE = {
+    *("IO", "HTTP", "Out of Memory", "INTERNAL", "FATAL", "INTERRUPT", "Not implemented"),
+    *("Invalid type", "Unknown Type", "Serialization", "TransactionContext", "Sequence"),
+    *("Connection", "Permission", "Dependency", "Missing Extension", "Invalid Configuration"),
+}
+_KIND = re.compile(rf"({'|'.join(sorted(_OF_DATA | _OF_SQL | _OF_ELSE))}) Error\b")
+_OF_DBT = "Compilation Error"
+# What dbt puts before a message of DuckDB's: of a model or a test, of a hook.
+_WRAPPER = re.compile(r"(Runtime|Database) Error( in [^\n]*)?\n\s*|\S+ failed, error:\n\s*")
 
 _ALONE = threading.Lock()
 
@@ -131,7 +140,7 @@ def invoke(
         result = dbtRunner(manifest=manifest).invoke(line)
     _keep(site, command, target)
     if result.exception is not None:
-        raise _explained(result.exception, site) from result.exception
+        raise _explained(result.exception, site, command) from result.exception
     return result
 
 
@@ -142,23 +151,28 @@ def _alone() -> Iterator[None]:
         folder = Path.cwd()
         root = logging.getLogger()
         handlers, level = list(root.handlers), root.level
+        # Else a log line that a full disk does not take is printed, with what it quotes.
+        told, logging.raiseExceptions = logging.raiseExceptions, False
         try:
             yield
         finally:
             os.chdir(folder)
             root.handlers[:], root.level = handlers, level
             _close_logs()
+            logging.raiseExceptions = told
 
 
 def _close_logs() -> None:
     from dbt_common.events.event_manager_client import cleanup_event_logger
 
-    cleanup_event_logger()
+    with suppress(OSError):  # a full disk does not take what is left of a log
+        cleanup_event_logger()
     for name in ("file_log", "stdout_log"):
         log = logging.getLogger(name)
         for handler in list(log.handlers):
             log.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):
+                handler.close()
 
 
 def _keep(site: DbtSite, command: str, target: Path) -> None:
@@ -168,18 +182,46 @@ def _keep(site: DbtSite, command: str, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
 
 
-def _explained(error: BaseException, site: DbtSite) -> BaseException:
+def _explained(error: BaseException, site: DbtSite, command: str) -> BaseException:
     from dbt_common.exceptions import DbtBaseException
 
     if not isinstance(error, DbtBaseException):
         return error
-    message = f"dbt refuses the project {site.project}: {brief(str(error))}"
+    # Parsing asks the database nothing, so what it says is of the project's files.
+    told = _on_one_line(str(error)) if command == "parse" else brief(str(error))
+    message = f"dbt refuses the project {site.project}: {told}"
     return DbtProjectInvalid(message, hint=IN_THE_LOG)
 
 
 def brief(message: str) -> str:
-    """A message on one line, without values of the data, and cut where it gets long."""
-    if _CAUSED_BY_DATA.search(message):
-        message = _VALUE.sub("…", message)
+    """What may be told of a failed model, test or hook: never a value of the data.
+
+    Of errors that speak of the project's SQL alone it is DuckDB's first line (the next ones quote
+    the SQL, which a macro may have made of values), or what dbt says; of any other the kind.
+    """
+    kind, told = _read(message)
+    if kind in _OF_SQL:
+        return _on_one_line(told.partition("\n")[0])
+    if message.startswith(_OF_DBT) and not _KIND.search(message):
+        return _on_one_line(message)
+    told = f"{kind} Error" if kind else "an error"
+    return f"{told}, whose message may quote a value"
+
+
+def is_of_data(message: str) -> bool:
+    """Whether values are why a model, test or hook failed, and not the machine or the store."""
+    return _read(message)[0] in _OF_DATA
+
+
+def _read(message: str) -> tuple[str | None, str]:
+    """The kind of DuckDB's error, and its message as DuckDB gave it."""
+    wrapper = _WRAPPER.match(message)
+    told = message[wrapper.end() :] if wrapper else message
+    kind = _KIND.match(told)
+    return (kind[1] if kind else None), told
+
+
+def _on_one_line(message: str) -> str:
+    """Cut where it gets long."""
     line = " ".join(message.split())
     return line if len(line) <= _LONGEST_MESSAGE else line[: _LONGEST_MESSAGE - 1] + "…"
