@@ -16,7 +16,7 @@ from lakewarden.batch.delivery.manifest_read import parse
 from lakewarden.batch.parsing import casts
 from lakewarden.batch.receipts import Receipt, parse_receipt
 from lakewarden.settings import Settings, load_settings
-from lakewarden.tables.template_file import read_template
+from lakewarden.tables.template_file import read_templates
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -211,8 +211,7 @@ def test_the_settings_shown_are_valid_and_name_every_key_of_a_dataset(tmp_path: 
 def test_the_template_shown_is_valid(tmp_path: Path) -> None:
     template, model = blocks("yaml")
     (tmp_path / "payments.yaml").write_text(template, "utf-8")
-    found = read_template(tmp_path / "payments.yaml")
-    assert found.identifier == "raw.payments"
+    assert list(read_templates(tmp_path)) == ["raw.payments"]
     assert "meta: {lake:" in model
 
 

@@ -19,8 +19,8 @@ from lakewarden.tables.template import (
     Source,
     Template,
 )
-from lakewarden.tables.template_file import NoTemplates, read_template, read_templates
-from lakewarden.tables.yaml_file import MAX_BYTES, TemplateInvalid
+from lakewarden.tables.template_file import NoTemplates, parse_template, read_templates
+from lakewarden.tables.yaml_file import MAX_BYTES, TemplateInvalid, read_document
 
 STANDARD = Path(__file__).parent / "templates"
 
@@ -62,7 +62,7 @@ load: {dataset: flights}
 def template(folder: Path, text: str) -> Template:
     file = folder / "t.yaml"
     file.write_text(text, encoding="utf-8")
-    return read_template(file)
+    return parse_template(read_document(file))
 
 
 def mistakes(folder: Path, text: str) -> list[tuple[int, int, str]]:
@@ -145,6 +145,10 @@ def test_common_spellings_of_transforms(tmp_path: Path, spelled: str, transform:
     [
         ("name: flights", "name: Flights", 2, "Flights", "lower-case"),
         ("name: flights", "nme: flights", 2, "nme: flights", "'name'"),
+        *(
+            ("namespace: raw", f"namespace: {name}", 3, name, "DuckDB")
+            for name in ("main", "temp", "system", "memory", "models", "information_schema")
+        ),
         ("    type: string\n", "", 6, "name: carrier", "'type'"),
         ("type: string, was", "type: text, was", 10, "text", "boolean, int, long"),
         ("required: true\n    d", "required: yes\n    d", 8, "yes", "true or false"),
@@ -284,7 +288,7 @@ def test_a_folder_without_templates_is_an_error(tmp_path: Path, folder: str) -> 
 def test_what_is_no_template_at_all_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "t.yaml").write_bytes(content)
     with pytest.raises(TemplateInvalid, match=says):
-        read_template(tmp_path / "t.yaml")
+        parse_template(read_document(tmp_path / "t.yaml"))
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
@@ -294,7 +298,7 @@ def test_no_content_breaks_the_reader(
     file = tmp_path_factory.getbasetemp() / "any.yaml"
     file.write_bytes(content)
     with pytest.raises(TemplateInvalid):
-        read_template(file)
+        parse_template(read_document(file))
 
 
 @given(data=st.data())
@@ -309,7 +313,7 @@ def test_a_damaged_template_is_told_within_the_file(
     file = tmp_path_factory.getbasetemp() / "damaged.yaml"
     file.write_text(text)
     try:
-        read_template(file)
+        parse_template(read_document(file))
     except TemplateInvalid as invalid:
         lines = text.count("\n") + 2
         assert all(1 <= mistake.position.line <= lines for mistake in invalid.mistakes)

@@ -37,12 +37,28 @@ def contradictions(
     `written` are the properties under the names that the file uses.
     """
     return [
+        *_namespace(template),
         *_columns(template),
         *_partitions(template),
         *_sorting(template),
         *_properties(written),
         *_source(template, csv_options),
     ]
+
+
+# DuckDB's own schemas and databases. Queries run in `memory`, dbt in `models`.
+_KEPT_BY_DUCKDB = frozenset(
+    ("main", "temp", "system", "memory", "models", "information_schema", "pg_catalog")
+)
+
+
+def _namespace(template: Template) -> Iterator[Contradiction]:
+    """A namespace is a schema where tables are read."""
+    if template.namespace in _KEPT_BY_DUCKDB:
+        yield Contradiction(
+            ("namespace",),
+            f"expected another name, found {template.namespace!r}, which DuckDB keeps for itself",
+        )
 
 
 def _columns(template: Template) -> Iterator[Contradiction]:

@@ -191,11 +191,6 @@ def read_templates(folder: Path) -> Mapping[str, Template]:
     return {identifier: templates[identifier][1] for identifier in sorted(templates)}
 
 
-def read_template(file: Path) -> Template:
-    """One template file; raises TemplateInvalid."""
-    return parse_template(read_document(file))
-
-
 def parse_template(document: Document) -> Template:
     """A document's template; raises TemplateInvalid with every mistake in it."""
     try:

@@ -165,7 +165,7 @@ class RecordScanner:
             raise OpenQuote(
                 f"{self._place()} opens a quote that is never closed",
                 hint="Deliver the file whole, or set csv_options.quote to what the file uses"
-                " ('' for none).",
+                " (null for none).",
             )
         return out
 
