@@ -54,7 +54,8 @@ ABOUT = {
     "dataset.NAME.batch": "The form of batch keys: `2013-01-31`, or `2013-01`.",
     "dataset.NAME.landing": (
         "The prefix where a batch lands. It holds `{batch}`, holds `{part}` where there are parts,"
-        " and ends with a slash."
+        " and ends with a slash. What lies there is replaced by a delivery, so no two datasets may"
+        " land in each other, in `ops/` or in a warehouse."
     ),
     "dataset.NAME.parts": (
         "The parts of a delivery, where it comes in several: each has its own prefix and manifest,"

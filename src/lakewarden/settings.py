@@ -7,7 +7,7 @@ overridden by a variable: LAKEWARDEN__LOAD__MEMORY_LIMIT=512MB is `memory_limit`
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,12 +16,16 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
+from lakewarden.batch.delivery.keys import meet, shapes_of
 from lakewarden.errors import TryAgain, WrongUsage
 
 FILE = "lakewarden.toml"
+
+_OPERATIONS = "ops/"  # receipts, leases, quarantine
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 LOCAL = "local"
@@ -180,16 +184,18 @@ def load_settings(folder: Path) -> Settings:
     """Read and check a project's settings; raises SettingsInvalid, naming each mistake."""
     try:
         # The other fields come from the file and the environment.
-        return Settings(root=folder)
+        read = Settings(root=folder)
     except ValidationError as error:
-        raise SettingsInvalid(
-            f"{folder / FILE} is not valid:\n" + "\n".join(_mistakes(error)),
-            hint="Every key is described in docs/settings.md.",
-        ) from None
+        raise _invalid(folder, _mistakes(error)) from None
+    except SettingsError:  # its text, or its cause's, may quote a value
+        raise _invalid(folder, _whole_tables()) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsInvalid(
             f"{folder / FILE} is not TOML: {error}", hint="Mend the line that it names."
         ) from None
+    if mistakes := list(_meeting(read)):
+        raise _invalid(folder, mistakes)
+    return read
 
 
 def local_endpoint(root: Path) -> LocalEndpoint:
@@ -205,6 +211,36 @@ def local_endpoint(root: Path) -> LocalEndpoint:
         raise LocalStackDown(
             f"{file} is not as it was written", hint="lakewarden local up"
         ) from None
+
+
+def _invalid(folder: Path, mistakes: Iterable[str]) -> SettingsInvalid:
+    return SettingsInvalid(
+        f"{folder / FILE} is not valid:\n" + "\n".join(mistakes),
+        hint="Every key is described in docs/settings.md.",
+    )
+
+
+def _whole_tables() -> Iterator[str]:
+    """Variables that would override a table as a whole, with what is no table."""
+    for name, field in Settings.model_fields.items():
+        for variable in os.environ:
+            if variable.upper() == f"LAKEWARDEN__{name}".upper() and field.annotation is not str:
+                yield f"  {variable}: stands for a table; a variable overrides one value"
+
+
+def _meeting(settings: Settings) -> Iterator[str]:
+    """Landings that can hold, or lie in, another's or what is not delivered at all: a delivery
+    replaces all that lies in its prefix."""
+    taken: dict[str, tuple[str, ...]] = {_OPERATIONS: (_OPERATIONS,)}
+    for name, env in settings.env.items():
+        taken[f"env.{name}.warehouse"] = (f"{env.warehouse.strip('/')}/".lstrip("/"),)
+    for name, dataset in settings.dataset.items():
+        where = f"dataset.{name}.landing"
+        shapes = shapes_of(dataset.landing, dataset.batch, dataset.parts)
+        for other, theirs in taken.items():
+            if any(meet(one, two) for one in shapes for two in theirs):
+                yield f"  {where}: could hold, or lie in, {other}"
+        taken[where] = shapes
 
 
 def _mistakes(error: ValidationError) -> Iterator[str]:

@@ -19,8 +19,10 @@ from lakewarden.batch.delivery.keys import (
     landing_at,
     landing_of,
     landings_of,
+    meet,
     parse_key,
     quoted,
+    shapes_of,
 )
 from lakewarden.batch.model import Dataset
 
@@ -226,3 +228,56 @@ def test_foreign_text_in_a_message_is_one_short_printable_line(text: str) -> Non
     shown = quoted(text)
     assert shown.isprintable()
     assert len(shown) < 1300
+
+
+def meeting(one: Dataset, other: Dataset) -> bool:
+    shapes = [shapes_of(each.landing, each.key_form, each.parts) for each in (one, other)]
+    return any(meet(a, b) for a in shapes[0] for b in shapes[1])
+
+
+MONTHLY = replace(FLIGHTS, key_form="month")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "met"),
+    [
+        (FLIGHTS, replace(FLIGHTS, landing="raw/trains/{batch}/"), False),
+        (FLIGHTS, replace(FLIGHTS, landing="raw/flights2/{batch}/"), False),
+        (FLIGHTS, DPC, False),
+        (FLIGHTS, FLIGHTS, True),
+        (FLIGHTS, MONTHLY, False),  # no day's folder is named like a month's
+        (FLIGHTS, replace(MONTHLY, landing="raw/flights/{batch}-01/"), True),
+        (FLIGHTS, replace(FLIGHTS, landing="raw/flights/{batch}/late/"), True),
+        (FLIGHTS, replace(FLIGHTS, landing="raw/{batch}/"), False),
+        (FLIGHTS, replace(FLIGHTS, landing="raw/flights/2024-01-01/{batch}/"), True),
+        (DPC, replace(DPC, parts=("k",)), False),
+        (DPC, replace(DPC, parts=("k", "d")), True),
+        (DPC, replace(MONTHLY, landing="raw/yyyymm={batch}/"), True),
+        (DPC, replace(MONTHLY, landing="raw/yyyymm={batch}/y1/late/"), True),
+        (DPC, replace(MONTHLY, landing="raw/yyyymm={batch}/y3/"), False),
+    ],
+)
+def test_datasets_that_would_land_in_each_other_are_known(
+    one: Dataset, other: Dataset, met: bool
+) -> None:
+    assert meeting(one, other) == meeting(other, one) == met
+
+
+PIECES = st.sampled_from(["a", "1", "2013-01", "-", "/", "{batch}", "{part}"])
+LANDINGS = st.lists(PIECES, max_size=5).map(lambda pieces: "".join(pieces) + "{batch}/")
+
+
+@given(LANDINGS, LANDINGS, st.sampled_from(["date", "month"]), st.dates(), st.dates())
+def test_no_two_prefixes_meet_whose_shapes_do_not(
+    one: str, other: str, form: str, day: date, another: date
+) -> None:
+    keys = (str(BatchKey(day, "date")), str(BatchKey(another, form)))
+    prefixes = [
+        landing.replace("{batch}", key).replace("{part}", "a")
+        for landing, key in zip((one, other), keys, strict=True)
+    ]
+    if prefixes[0].startswith(prefixes[1]) or prefixes[1].startswith(prefixes[0]):
+        assert meeting(
+            replace(FLIGHTS, landing=one, parts=("a",)),
+            replace(FLIGHTS, landing=other, key_form=form, parts=("a",)),
+        )

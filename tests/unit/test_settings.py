@@ -92,6 +92,11 @@ MISTAKES = [
     ('at = "06:00"', 'at = "6"', "dataset.flights.due.at"),
     ("[dataset.dpc]", "[load]\nthreads = 0\n[dataset.dpc]", "load.threads"),
     ("[dataset.dpc]", '[load]\nmemory_limit = "lots"\n[dataset.dpc]', "load.memory_limit"),
+    ('"raw/flights/{batch}/"', '"ops/flights/{batch}/"', "dataset.flights.landing"),
+    ('"raw/flights/{batch}/"', '"warehouse/raw/{batch}/"', "dataset.flights.landing"),
+    ('region = "ap-northeast-1"', 'warehouse = "raw/flights/"', "dataset.flights.landing"),
+    ('region = "ap-northeast-1"', 'warehouse = ""', "dataset.dpc.landing"),
+    ('"raw/yyyymm={batch}/{part}/"', '"raw/flights/{batch}-01/{part}/"', "dataset.dpc.landing"),
 ]
 
 
@@ -169,6 +174,16 @@ def test_a_mistake_in_a_variable_is_named_by_the_key_and_not_shown(
     with pytest.raises(SettingsInvalid) as caught:
         settings(tmp_path)
     assert "env.prod.account" in caught.value.message
+    assert PASSWORD not in everything_told(caught.value)
+
+
+@pytest.mark.parametrize("name", ["LOAD", "ENV", "DATASET", "dataset"])
+def test_a_variable_for_a_whole_table_is_a_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"LAKEWARDEN__{name}", PASSWORD)
+    with pytest.raises(SettingsInvalid, match=f"LAKEWARDEN__{name}") as caught:
+        settings(tmp_path)
     assert PASSWORD not in everything_told(caught.value)
 
 

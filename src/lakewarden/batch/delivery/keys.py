@@ -6,13 +6,16 @@ so no key that this module gives can lead outside of its delivery.
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from lakewarden.batch.model import Dataset
 from lakewarden.errors import WrongUsage
+
+if TYPE_CHECKING:
+    from lakewarden.batch.model import Dataset  # which takes its time
 
 _FORMS = {
     "date": (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "YYYY-MM-DD", "2013-01-31"),
@@ -113,7 +116,7 @@ class Landing:
         return name_fault(name, room=_KEY_BYTES - len(self.prefix.encode()))
 
 
-def landings_of(dataset: Dataset, batch: str, bucket: str) -> tuple[Landing, ...]:
+def landings_of(dataset: "Dataset", batch: str, bucket: str) -> tuple[Landing, ...]:
     """Where a batch of this dataset lands: one place, or one a part, in the dataset's order.
     Raises BatchKeyInvalid, LandingInvalid."""
     key = str(parse_key(dataset.key_form, batch))
@@ -130,7 +133,7 @@ def landings_of(dataset: Dataset, batch: str, bucket: str) -> tuple[Landing, ...
     )
 
 
-def landing_of(dataset: Dataset, batch: str, bucket: str, part: str | None = None) -> Landing:
+def landing_of(dataset: "Dataset", batch: str, bucket: str, part: str | None = None) -> Landing:
     """Where one part of a batch lands, or the whole of it where the dataset has no parts.
     Raises BatchKeyInvalid, LandingInvalid, PartUnknown."""
     for landing in landings_of(dataset, batch, bucket):
@@ -145,12 +148,34 @@ def landing_of(dataset: Dataset, batch: str, bucket: str, part: str | None = Non
     )
 
 
+_DIGIT = "\0"  # in a shape; no prefix has it
+
+
+def shapes_of(landing: str, form: str, parts: Sequence[str]) -> tuple[str, ...]:
+    """What the prefixes of a dataset's batches look like, one shape a part: every digit of the
+    key stands for any digit."""
+    key = re.sub("[0-9]", _DIGIT, _FORMS[form][2])
+    return tuple(_prefix(landing, key, part) for part in parts or (None,))
+
+
+def meet(one: str, other: str) -> bool:
+    """Whether a prefix of one shape can be, or lie in, a prefix of the other. A plain prefix is
+    a shape too."""
+    return all(map(_fits, one, other))  # as far as the shorter one goes
+
+
+def _fits(one: str, other: str) -> bool:
+    if _DIGIT in (one, other):
+        return {one, other} <= {_DIGIT, *"0123456789"}
+    return one == other
+
+
 def _prefix(landing: str, key: str, part: str | None) -> str:
     prefix = landing.replace("{batch}", key)
     return prefix.replace("{part}", part) if part is not None else prefix
 
 
-def _landing_fault(dataset: Dataset) -> str | None:
+def _landing_fault(dataset: "Dataset") -> str | None:
     """Why a dataset's landing cannot hold its batches, and their parts, apart."""
     landing, parts = dataset.landing, dataset.parts
     known = landing.replace("{batch}", "").replace("{part}", "")
@@ -211,7 +236,7 @@ def quoted(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
-def landing_at(prefix: str, datasets: Iterable[Dataset], bucket: str) -> Landing:
+def landing_at(prefix: str, datasets: "Iterable[Dataset]", bucket: str) -> Landing:
     """Whose landing prefix this is (s3://bucket/…); raises PrefixUnknown."""
     home = f"s3://{bucket}/"
     wanted = prefix.removesuffix("/") + "/"
@@ -227,7 +252,7 @@ def landing_at(prefix: str, datasets: Iterable[Dataset], bucket: str) -> Landing
     )
 
 
-def _batch_in(dataset: Dataset, prefix: str) -> str | None:
+def _batch_in(dataset: "Dataset", prefix: str) -> str | None:
     """What stands for {batch} in a prefix, where it has the form of the dataset's keys."""
     before = dataset.landing.partition("{batch}")[0]
     start = r"[^/]+".join(re.escape(text) for text in before.split("{part}"))
