@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from lakewarden.local.stack import StackConfig, down, up
-from tests.stack import LocalStack
+from lakewarden.local.stack import StackConfig, up
+from tests.stack import LocalStack, throw_away
 
 # A shell starts what it puts in the background with Ctrl-C ignored, and children inherit that;
 # tests that send it have to be heard all the same.
@@ -21,4 +21,4 @@ def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack
     try:
         yield LocalStack(up(config).connection)
     finally:
-        down(config)
+        throw_away(config)

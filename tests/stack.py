@@ -1,11 +1,13 @@
 """The local stack for tests: one for the whole session, with a fresh bucket for each that asks."""
 
-from collections.abc import Callable
+import os
+import signal
 from dataclasses import dataclass, field
 from itertools import count
 
 from lakewarden.aws.clients import Connection
 from lakewarden.local.health import make_bucket
+from lakewarden.local.stack import StackConfig, down, status
 
 
 @dataclass(frozen=True)
@@ -20,4 +22,8 @@ class LocalStack:
         return name
 
 
-BucketFactory = Callable[[], str]
+def throw_away(config: StackConfig) -> None:
+    """End a stack whose data nobody needs: asked, it would take its time to write them."""
+    if pid := status(config).pid:
+        os.kill(pid, signal.SIGKILL)
+    down(config)

@@ -923,7 +923,7 @@ def test_any_order_of_things(new_place: Callable[[], Place]) -> None:
     run_state_machine_as_test(
         machine(new_place),
         settings=settings(
-            max_examples=30,
+            max_examples=20,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -140,7 +140,7 @@ def numbers() -> Iterator[int]:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

@@ -30,7 +30,7 @@ from lakewarden.batch.run import StageDone
 from lakewarden.errors import Refused, TryAgain
 from lakewarden.lake.model import CatalogUnavailable, Pin
 from lakewarden.lake.sql import SqlLake
-from lakewarden.local.stack import StackConfig, down, up
+from lakewarden.local.stack import StackConfig, up
 from tests.local.crash_driver import Driver
 from tests.local.shop import (
     DATASET,
@@ -44,7 +44,7 @@ from tests.local.shop import (
     new_shop,
     write_delivery,
 )
-from tests.stack import LocalStack
+from tests.stack import LocalStack, throw_away
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -520,7 +520,7 @@ def own_stack(tmp_path: Path) -> Iterator[StackConfig]:
     (tmp_path / "shop").mkdir()
     up(config)
     yield config
-    down(config)
+    throw_away(config)
 
 
 @pytest.mark.parametrize("stage", ["receive", "load", "audit"])

@@ -30,6 +30,7 @@ from lakewarden.local.stack import (
     status,
     up,
 )
+from tests.stack import throw_away
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -41,7 +42,7 @@ def config(tmp_path: Path) -> Iterator[StackConfig]:
     root.mkdir(parents=True)
     config = StackConfig(root, "flights-dev", "eu-west-1")
     yield config
-    down(config)
+    throw_away(config)
 
 
 def objects_of(config: StackConfig) -> S3Objects:
