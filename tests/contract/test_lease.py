@@ -1,5 +1,6 @@
 """Leases, over every `Objects`."""
 
+import json
 import subprocess
 import sys
 import time
@@ -62,10 +63,10 @@ def take(objects: Objects, holder: Holder, after: float = 0, *, take_over: bool 
 
 def test_a_free_lease_is_taken_and_released(objects: Objects) -> None:
     lease = take(objects, here("one"))
-    assert (lease.holder, lease.predecessor, lease.lost) == (here("one"), None, False)
+    assert (lease.holder, lease.predecessors, lease.lost) == (here("one"), (), False)
     lease.release()
     assert objects.head(KEY) is None
-    assert take(objects, elsewhere("two")).predecessor is None
+    assert take(objects, elsewhere("two")).predecessors == ()
 
 
 def test_a_listing_tells_the_living_from_the_dead(objects: Objects) -> None:
@@ -101,13 +102,13 @@ def test_of_this_host_only_the_process_counts(
     other_process.kill()
     other_process.wait()
     lease = take(objects, here("two"), after=0.1)
-    assert lease.predecessor == holder
+    assert lease.predecessors == (holder,)
 
 
 def test_a_pid_that_is_used_again_is_another_process(objects: Objects) -> None:
     mine = here("one")
     take(objects, Holder("one", "here", mine.pid, "an earlier process", NOW))
-    assert take(objects, here("two")).predecessor is not None
+    assert take(objects, here("two")).predecessors
 
 
 def test_another_host_is_dead_after_a_minute_without_renewal(objects: Objects) -> None:
@@ -116,7 +117,7 @@ def test_another_host_is_dead_after_a_minute_without_renewal(objects: Objects) -
     with pytest.raises(LeaseHeld):
         take(objects, here("two"), after=89)
     second = take(objects, here("two"), after=91)
-    assert second.predecessor == elsewhere("one")
+    assert second.predecessors == (elsewhere("one"),)
     first.renew(NOW + timedelta(seconds=92))
     assert first.lost
     first.release()
@@ -127,7 +128,7 @@ def test_another_host_is_dead_after_a_minute_without_renewal(objects: Objects) -
 def test_take_over_takes_it_from_the_living(objects: Objects) -> None:
     first = take(objects, here("one"))
     second = take(objects, elsewhere("two"), take_over=True)
-    assert second.predecessor == here("one")
+    assert second.predecessors == (here("one"),)
     first.release()
     assert first.lost
     assert objects.head(KEY) is not None
@@ -200,23 +201,35 @@ def test_what_is_not_a_lease_is_told(objects: Objects, take_over: bool) -> None:
     objects.put(KEY, b"not a lease")
     with pytest.raises(LeaseUnreadable, match=KEY):
         take(objects, here("one"), take_over=take_over)
+    assert holders(objects, "ops/leases/", host="here", now=NOW) == {}
+
+
+@pytest.mark.parametrize("run", ["..", ".", "", "a/b", "../a", ".hidden", "-r", "a\\b", "a\n"])
+def test_a_run_whose_name_could_be_a_path_is_none(objects: Objects, run: str) -> None:
+    take(objects, elsewhere("one"))
+    body = json.loads(objects.get(KEY).body)
+    holder = body["holder"]
+    for found in ({"holder": {**holder, "run": run}}, {"replaced": [{**holder, "run": run}]}):
+        objects.put(KEY, json.dumps({**body, **found}).encode())
+        with pytest.raises(LeaseUnreadable, match=KEY):
+            take(objects, here("two"), after=3600)
 
 
 def test_a_keeper_renews_and_releases(objects: Objects) -> None:
     lease = take(objects, elsewhere("one"))
     clock = iter(NOW + timedelta(seconds=second) for second in range(10**6))
-    with Keeper(lease, now=lambda: next(clock), every=0.01) as keeper:
+    with Keeper(lease, now=lambda: next(clock), every=0.01):
         before = objects.get(KEY).version
         wait_until(lambda: objects.get(KEY).version != before)
-        assert not keeper.lost
+        assert not lease.lost
     assert objects.head(KEY) is None
 
 
 def test_a_keeper_tells_that_the_lease_was_lost(objects: Objects) -> None:
     lease = take(objects, elsewhere("one"))
-    with Keeper(lease, now=lambda: NOW, every=0.01) as keeper:
+    with Keeper(lease, now=lambda: NOW, every=0.01):
         take(objects, here("two"), take_over=True)
-        wait_until(lambda: keeper.lost)
+        wait_until(lambda: lease.lost)
     with pytest.raises(LeaseHeld):
         take(objects, here("three"))
 
@@ -241,17 +254,17 @@ def test_a_store_that_is_away_does_not_lose_the_lease() -> None:
     objects = Away()
     lease = take(objects, elsewhere("one"))
     clock = iter(NOW + timedelta(seconds=second) for second in range(10**6))
-    with Keeper(lease, now=lambda: next(clock), every=0.005) as keeper:
+    with Keeper(lease, now=lambda: next(clock), every=0.005):
         objects.away = True
         time.sleep(0.05)
-        assert not keeper.lost
+        assert not lease.lost
         objects.away = False
         before = objects.get(KEY).version
         wait_until(lambda: objects.get(KEY).version != before)
         objects.away = True
     assert objects.head(KEY) is not None
     objects.away = False
-    assert take(objects, here("two"), after=10**7).predecessor is not None
+    assert take(objects, here("two"), after=10**7).predecessors
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:

@@ -13,7 +13,7 @@ from threading import Event, Thread
 from typing import Self
 
 import structlog
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from lakewarden.aws.objects import (
     ObjectChanged,
@@ -64,7 +64,8 @@ class LeaseUnreadable(Failed):
 class _Holder(BaseModel):
     model_config = ConfigDict(frozen=True, from_attributes=True)
 
-    run: str
+    # A dead run's name leads its successor to what it left: no `..`, no path.
+    run: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     host: str
     pid: int
     started: str
@@ -99,10 +100,6 @@ class Lease:
     @property
     def holder(self) -> Holder:
         return self._content.holder.told()
-
-    @property
-    def predecessor(self) -> Holder | None:
-        return next(iter(self.predecessors), None)
 
     @property
     def predecessors(self) -> tuple[Holder, ...]:
@@ -182,12 +179,15 @@ def acquire(
 
 def holders(objects: Objects, prefix: str, *, host: str, now: datetime) -> Mapping[str, bool]:
     """The runs that leases under a prefix tell of, and whether each is alive: their holders, and
-    the dead that nobody tidied up after."""
+    the dead that nobody tidied up after. What is not a lease tells of none."""
     told: dict[str, bool] = {}
     for version in objects.list(prefix):
         try:
             found, _ = _read(objects, version.key)
         except ObjectMissing:  # released meanwhile
+            continue
+        except LeaseUnreadable as error:
+            _log.warning(error.message, hint=error.hint)
             continue
         told |= dict.fromkeys((dead.run for dead in found.replaced), False)
         told[found.holder.run] = is_alive(found.holder.told(), found.renewed, host=host, now=now)
@@ -246,10 +246,6 @@ class Keeper:
         self._end = Event()
         self._leaves = False
         self._thread = Thread(target=self._keep, name="lakewarden-lease", daemon=True)
-
-    @property
-    def lost(self) -> bool:
-        return self._lease.lost
 
     def __enter__(self) -> Self:
         self._thread.start()
