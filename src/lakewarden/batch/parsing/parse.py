@@ -30,6 +30,8 @@ MAX_LINE_BYTES = 2 << 20
 
 # Whatever is passed over silently is found by the counts. Measured with the line end.
 _LENIENT = f"max_line_size = {MAX_LINE_BYTES + 2}, ignore_errors = true"
+# DuckDB takes a folder `column=value` above the file for a column of it.
+_NO_MORE_COLUMNS = "hive_partitioning = false"
 # DuckDB wants at least one, without the delimiter, the quote and the escape: those are ASCII.
 _NO_NULL = "\ufdd0\ufdd1\ufdd2"
 
@@ -222,7 +224,7 @@ def _raw_parquet(part: Part) -> str:
     path = literal(str(part.path))
     return (
         f"SELECT {fields}, file_row_number + 1 AS k"
-        f" FROM read_parquet({path}, file_row_number = true, hive_partitioning = false)"
+        f" FROM read_parquet({path}, file_row_number = true, {_NO_MORE_COLUMNS})"
     )
 
 
@@ -235,7 +237,7 @@ def _read_csv(part: Part) -> str:
         f"read_csv({literal(str(part.path))}, columns = {{{columns}}}, header = false,"
         f" auto_detect = false, delim = {literal(options.delimiter)}, quote = {literal(quote)},"
         f" escape = {literal(escape)}, nullstr = [{literal(_NO_NULL)}],"
-        f" {_LENIENT}, {_line_end(part)},"
+        f" {_LENIENT}, {_line_end(part)}, {_NO_MORE_COLUMNS},"
         # Threads that begin in the middle of a file take lines within quotes for records.
         f" parallel = {'false' if part.quoted else 'true'})"
     )
@@ -246,7 +248,7 @@ def _read_lines(part: Part) -> str:
     return (
         f"read_csv({literal(str(part.path))}, columns = {{'line': 'VARCHAR'}}, header = false,"
         f" auto_detect = false, delim = {delimiter}, quote = '', escape = '',"
-        f" {_LENIENT}, {_line_end(part)})"
+        f" {_LENIENT}, {_line_end(part)}, {_NO_MORE_COLUMNS})"
     )
 
 
@@ -302,4 +304,5 @@ def _number(part: Part) -> str:
 def _numbered(part: Part) -> str:
     if part.numbers is None:
         return ""
-    return f" JOIN read_parquet({literal(str(part.numbers))}) AS numbers ON k = numbers.row"
+    numbers = f"read_parquet({literal(str(part.numbers))}, {_NO_MORE_COLUMNS})"
+    return f" JOIN {numbers} AS numbers ON k = numbers.row"

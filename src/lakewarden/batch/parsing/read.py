@@ -23,12 +23,21 @@ from lakewarden.batch.model import DeliveredFile
 from lakewarden.batch.parsing.casts import TEXT, Target
 from lakewarden.batch.parsing.parse import Part, Shape
 from lakewarden.batch.parsing.records import RecordScanner, count, record_form, skip_lines
-from lakewarden.batch.parsing.unpack import Tally, decoded, tallied, unpacked
+from lakewarden.batch.parsing.unpack import (
+    Tally,
+    check_size,
+    decoded,
+    tallied,
+    unpacked,
+    within,
+)
 from lakewarden.errors import Refused
 from lakewarden.tables.iceberg import iceberg_schema
 from lakewarden.tables.template import CsvOptions, FileFormat, Source, Template
 
 _CHUNK_BYTES = 8 << 20
+# Its own columns only: DuckDB takes a folder `column=value` above it for one more.
+_PARQUET = "read_parquet(?, hive_partitioning = false)"
 
 
 class ChecksumMismatch(Refused):
@@ -168,10 +177,10 @@ class Reader:
     ) -> int:
         path = self.folder / f"{stem}.parquet"
         with path.open("wb") as output:
-            output.writelines(stored)
+            output.writelines(within(stored, max_bytes=self.max_bytes))
         if other := _other_bytes(file, tally):  # before anybody stumbles over them
             raise other
-        records, names = _parquet_footer(path)
+        records, names = _parquet_footer(path, self.max_bytes)
         _check_columns(names, template, "")
         shape = Shape(FileFormat.PARQUET, names, _typed_targets(template, path), CsvOptions())
         if records:
@@ -185,7 +194,7 @@ def count_file(path: Path, source: Source, *, max_bytes: int) -> int:
     Raises what reading it would raise, naming the file."""
     try:
         if source.format is FileFormat.PARQUET:
-            return _parquet_footer(path)[0]
+            return _parquet_footer(path, max_bytes)[0]
         with path.open("rb") as file:
             return _count_text(iter(partial(file.read, _CHUNK_BYTES), b""), source, max_bytes)
     except Refused as error:
@@ -262,7 +271,7 @@ def _header(
     return names, itertools.chain([rest] if rest else [], whole)
 
 
-_HINT_HEADER = "deliver the names of the columns first, or set csv_options.header to false"
+_HINT_HEADER = "Deliver the names of the columns first, or set csv_options.header to false."
 
 
 def _split(record: str, options: CsvOptions) -> Sequence[str]:
@@ -301,13 +310,18 @@ def _check_columns(found: Sequence[str], template: Template, where: str) -> None
     )
 
 
-def _parquet_footer(path: Path) -> tuple[int, Sequence[str]]:
-    """Rows and column names: the file's own words, before any parser's."""
+def _parquet_footer(path: Path, max_bytes: int) -> tuple[int, Sequence[str]]:
+    """Rows and column names: the file's own words, before any parser's. Raises TooLarge."""
     try:
         footer = pq.read_metadata(path)
         names = footer.schema.to_arrow_schema().names
     except (pa.ArrowInvalid, OSError) as error:
         raise _not_parquet() from error
+    groups = (footer.row_group(number) for number in range(footer.num_row_groups))
+    stored = path.stat().st_size
+    check_size(sum(group.total_byte_size for group in groups), stored, max_bytes=max_bytes)
+    # Equal values share a few bytes, however many they are; as text each would have one at least.
+    check_size(max(stored, footer.num_rows * len(names)), 0, max_bytes=max_bytes)
     return footer.num_rows, names
 
 
@@ -315,7 +329,7 @@ def _typed_targets(template: Template, path: Path) -> Sequence[Target]:
     """The columns to fill, with the types that the Parquet file gives them (in DuckDB's words)."""
     with duckdb.connect() as connection:
         try:
-            connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(path)])
+            connection.execute(f"DESCRIBE SELECT * FROM {_PARQUET}", [str(path)])
         except duckdb.Error as error:
             raise _not_parquet() from error
         rows = connection.fetchall()
@@ -330,9 +344,7 @@ def check_pages(part: Part) -> None:
     """Read every value of a Parquet file; raises NotParquet where one cannot be read."""
     with duckdb.connect() as connection:  # of its own: damage may break the session
         try:
-            connection.execute(
-                "SELECT bit_xor(hash(t)) FROM read_parquet(?) AS t", [str(part.path)]
-            )
+            connection.execute(f"SELECT bit_xor(hash(t)) FROM {_PARQUET} AS t", [str(part.path)])
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:

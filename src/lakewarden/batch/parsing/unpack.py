@@ -82,9 +82,29 @@ def unpacked(chunks: Iterable[bytes], *, max_bytes: int) -> Iterator[bytes]:
     kind = _kind(first)
     start = chain((first,), stream)
     if kind is None:
-        yield from _limited(((piece, 0) for piece in _pieces(start)), max_bytes)
+        yield from within(_pieces(start), max_bytes=max_bytes)
     else:
         yield from _limited(_inflated(start, kind), max_bytes)
+
+
+def within(chunks: Iterable[bytes], *, max_bytes: int) -> Iterator[bytes]:
+    """The same chunks. Raises TooLarge above `max_bytes`."""
+    return _limited(((chunk, 0) for chunk in chunks), max_bytes)
+
+
+def check_size(unpacked: int, packed: int, *, max_bytes: int) -> None:
+    """Raises TooLarge where so many bytes are too many, or too many for what they came from (0:
+    they were not compressed)."""
+    if unpacked > max_bytes:
+        raise TooLarge(
+            f"more than {max_bytes:,} bytes unpacked",
+            hint="Raise max_bytes of the dataset if such files are meant.",
+        )
+    if packed and unpacked > max(_RATIO_COUNTS_FROM, MAX_RATIO * packed):
+        raise TooLarge(
+            f"unpacks to more than {MAX_RATIO} times its size",
+            hint="Deliver it uncompressed if such files are meant.",
+        )
 
 
 def _pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -156,16 +176,7 @@ def _limited(pieces: Iterable[tuple[bytes, int]], max_bytes: int) -> Iterator[by
     total = 0
     for piece, packed in pieces:
         total += len(piece)
-        if total > max_bytes:
-            raise TooLarge(
-                f"more than {max_bytes:,} bytes unpacked",
-                hint="Raise max_bytes of the dataset if such files are meant.",
-            )
-        if packed and total > max(_RATIO_COUNTS_FROM, MAX_RATIO * packed):
-            raise TooLarge(
-                f"unpacks to more than {MAX_RATIO} times its size",
-                hint="Deliver it uncompressed if such files are meant.",
-            )
+        check_size(total, packed, max_bytes=max_bytes)
         yield piece
 
 

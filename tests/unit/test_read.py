@@ -1,0 +1,94 @@
+"""One delivered file → parts: what is read is the file, and no more of it than is allowed."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lakewarden.batch.model import DeliveredFile
+from lakewarden.batch.parsing.parse import Part, diagnose, select
+from lakewarden.batch.parsing.read import Reader, check_pages, count_file
+from lakewarden.batch.parsing.unpack import TooLarge
+from lakewarden.tables.template import Column, CsvOptions, FileFormat, Source, Template
+from tests.fakes.objects import MemoryObjects
+
+MAX = 1 << 40
+COLUMNS = (Column("visits", "int"), Column("carrier", "string"))
+
+
+def template(form: FileFormat) -> Template:
+    source = Source(form, CsvOptions(header=False))
+    return Template("raw", "flights", COLUMNS, (), (), {}, {}, "", source, "d")
+
+
+def parquet(rows: int, carrier: str = "AA", *, plain: bool = False) -> bytes:
+    """So many equal rows; `plain`: no dictionary, so that each value is there."""
+    sink = io.BytesIO()
+    table = pa.table({"visits": pa.array([7] * rows, pa.int32()), "carrier": [carrier] * rows})
+    pq.write_table(table, sink, compression="zstd", use_dictionary=not plain)
+    return sink.getvalue()
+
+
+def read(body: bytes, form: FileFormat, folder: Path, max_bytes: int = MAX) -> list[Part]:
+    objects, parts = MemoryObjects(), list[Part]()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = DeliveredFile("f", "raw.flights", objects.put("f", body), None, None, None)
+    Reader(objects, folder, 1 << 20, max_bytes).read(file, template(form), "f", parts.append)
+    return parts
+
+
+BODIES = {
+    FileFormat.PARQUET: parquet(1),
+    FileFormat.CSV: b"7,AA\n",
+    FileFormat.JSON: b'{"visits": 7, "carrier": "AA"}\n',
+}
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("form", BODIES)
+@pytest.mark.parametrize("name", ["visits=x", "carrier=ZZ", "f0=5", "line=x"])
+def test_the_name_of_a_folder_is_no_data(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, form: FileFormat, name: str
+) -> None:
+    """DuckDB takes `column=value` in a path for a column."""
+    (part,) = read(BODIES[form], form, tmp_path / name)
+    known, defects = diagnose(connection, part)
+    assert defects == []
+    found = connection.execute(f"SELECT visits, carrier FROM ({select(known, 'b')})")
+    assert found.fetchall() == [(7, "AA")]
+    if form is FileFormat.PARQUET:
+        check_pages(part)
+
+
+TOO_LARGE = {
+    "as it is stored": (parquet(1), 100, "100 bytes"),
+    "as its columns say": (parquet(20_000, plain=True), 100_000, "100,000 bytes"),
+    # A few bytes may stand for any number of equal values; each counts for one.
+    "as many values": (parquet(200_000), 300_000, "300,000 bytes"),
+    "packed too well": (parquet(20_000, "A" * 1_000, plain=True), MAX, "200 times"),
+}
+
+
+@pytest.mark.parametrize("why", TOO_LARGE)
+def test_parquet_has_a_limit_too(tmp_path: Path, why: str) -> None:
+    body, max_bytes, says = TOO_LARGE[why]
+    with pytest.raises(TooLarge, match=says):
+        read(body, FileFormat.PARQUET, tmp_path / "scratch", max_bytes)
+    path = tmp_path / "f.parquet"
+    path.write_bytes(body)
+    with pytest.raises(TooLarge, match=says):
+        count_file(path, Source(FileFormat.PARQUET), max_bytes=max_bytes)
+
+
+def test_many_equal_values_are_no_bomb(tmp_path: Path) -> None:
+    (part,) = read(parquet(1_000_000), FileFormat.PARQUET, tmp_path)
+    assert part.records == 1_000_000
