@@ -1,6 +1,7 @@
 """Template files: YAML checked by pydantic, each mistake told with file, line and column."""
 
 import codecs
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,9 +54,26 @@ def _delimiting(character: str) -> str:
     return character
 
 
+def _strptime(text: str) -> str:
+    if not _STRPTIME.fullmatch(text):
+        raise ValueError("what DuckDB's strptime knows, such as '%Y-%m-%d %H:%M:%S.%f'")
+    return text
+
+
+_STRPTIME = re.compile(r"([^%\0]|%(-?[dHIjmMSy]|[aAbBcfgGhnpTuUVwWxXYzZ%]))+")
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a text without NUL")
+    return text
+
+
 Name = Annotated[str, Field(pattern=NAME, max_length=255)]
 ColumnName = Annotated[str, Field(pattern=COLUMN_NAME, max_length=255)]
 Character = Annotated[str, AfterValidator(_delimiting)]
+TimeFormat = Annotated[str, AfterValidator(_strptime)]
+NullString = Annotated[str, AfterValidator(_without_nul)]
 
 
 class _Model(BaseModel):
@@ -107,9 +125,9 @@ class _CsvOptions(_Model):
     escape: Character | None = None
     skip_rows: Annotated[int, Field(ge=0)] = 0
     encoding: Annotated[str, AfterValidator(_codec)] = "utf-8"
-    null_strings: list[str] = [""]
-    date_format: Annotated[str, Field(min_length=1)] | None = None
-    timestamp_format: Annotated[str, Field(min_length=1)] | None = None
+    null_strings: list[NullString] = [""]
+    date_format: TimeFormat | None = None
+    timestamp_format: TimeFormat | None = None
 
     def freeze(self) -> CsvOptions:
         fields = {name: getattr(self, name) for name in type(self).model_fields}

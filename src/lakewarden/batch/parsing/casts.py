@@ -243,7 +243,7 @@ def _nanoseconds(strptime: str, raw: str) -> str | None:
     anybody can compare.)"""
     if "%n" not in strptime.replace("%%", ""):
         return None
-    form = _filled(strptime, lambda directive: _AT_MOST.get(directive.lstrip("-"), ".+"))
+    form = _filled(strptime, lambda directive: _AT_MOST[directive.lstrip("-")])
     return f"NOT regexp_full_match({raw}, {literal(f' *{form} *')})"
 
 
@@ -267,8 +267,11 @@ _AT_MOST = {
     **dict.fromkeys("ymdHIMSUWwuV", r"\d{1,2}"),
     **dict.fromkeys("YG", r"\d{1,4}"),
     **dict.fromkeys("jg", r"\d{1,3}"),
-    **dict.fromkeys("aAbBp", r"\D+"),
+    **dict.fromkeys("aAbBhp", r"\D+"),
     **dict.fromkeys("zZ", r"\D.*"),
+    **dict.fromkeys("TX", r"[\d:]{5,8}"),
+    "c": r".+:\d{1,2}",
+    "x": r"[\d-]{8,10}",
     "f": r"\d{1,6}",
     "n": r"\d{1,6}0{0,3}",
 }
