@@ -213,7 +213,8 @@ def _json_text(target: Target) -> str:
     field = literal(rf'"{target.name}"\s*:\s*(-?[0-9][0-9.eE+-]*)')
     same = f"list_filter(regexp_extract_all(j, {field}, 1), n -> n::DOUBLE = {text}::DOUBLE)"
     digits = f"CASE WHEN len(list_distinct({same})) = 1 THEN {same}[1] END"
-    return f"CASE WHEN json_type(j, {path}) = 'DOUBLE' THEN {digits} ELSE {text} END"
+    zero = f"WHEN 'BIGINT' THEN CASE {text} WHEN '0' THEN '-0' ELSE {text} END"  # 0 is UBIGINT
+    return f"CASE json_type(j, {path}) WHEN 'DOUBLE' THEN {digits} {zero} ELSE {text} END"
 
 
 def _raw_parquet(part: Part) -> str:
