@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,6 +61,10 @@ class BatchUnnamed(WrongUsage):
     """A folder does not say which batch it holds."""
 
 
+class ManifestNotWritten(WrongUsage):
+    """The folder does not take the manifest: it is read-only, or full."""
+
+
 class AcceptWithoutReason(WrongUsage):
     """A failing test is accepted with a reason, or not at all."""
 
@@ -73,6 +77,14 @@ def now() -> datetime:
 def new_run_id(at: datetime) -> str:
     """Sorts by time (to the millisecond), and is never made twice."""
     return f"{at:%Y%m%dT%H%M%S}{at.microsecond // 1000:03d}-{secrets.token_hex(3)}"
+
+
+def _user() -> str:
+    """Who gives the command, as this machine knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container, a uid may have no name
+        return f"uid {os.getuid()}"
 
 
 def open_project(folder: Path | str | None = None, env: str | None = None) -> "Project":
@@ -166,6 +178,8 @@ class Project:
         from lakewarden.batch.duck import DuckConfig
 
         access_key, secret_key, token = self._keys()
+        # Every way to scratch leads through here. Rows lie there: they are nobody else's.
+        self.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
         return DuckConfig(
             temp=self.scratch / "duckdb",
             memory_limit=self.settings.load.memory_limit,
@@ -214,7 +228,7 @@ class Project:
                 "--accept and --reason belong together",
                 hint="--accept TEST --reason 'why it may be published all the same'",
             )
-        override = Override(accept, reason, getpass.getuser()) if accept and reason else None
+        override = Override(accept, reason, _user()) if accept and reason else None
         request = Request(self.dataset(dataset), batch, publish, override, take_over)
         workshop = Workshop(
             lake=self.lake,
@@ -269,7 +283,13 @@ class Project:
         landing = landing_of(found, batch, self.env.bucket, part)
         made = manifest_of_folder(folder, landing, at=now(), count=self._counter(found))
         place = folder / MANIFEST
-        place.write_bytes(write(made))
+        try:
+            place.write_bytes(write(made))
+        except OSError as error:
+            raise ManifestNotWritten(
+                f"{place} cannot be written: {error.strerror}",
+                hint="Copy the files to a folder of your own, and write the manifest there.",
+            ) from error
         return made, str(place)
 
     def write_manifest_of_prefix(self, prefix: str) -> "tuple[Manifest, str]":
@@ -288,11 +308,16 @@ class Project:
     def runs(self, dataset: str | None = None, *, most: int | None = None) -> "Sequence[RunRecord]":
         """Runs, newest first, and what became of each (batch/history.py)."""
         from lakewarden.batch.history import runs
-        from lakewarden.batch.run import LEASES
-        from lakewarden.records.lease import holders
 
-        leases = holders(self.objects, LEASES, host=socket.gethostname(), now=now())
-        return runs(self.objects, self.lake, dataset, leases=leases, most=most)
+        return runs(self.objects, self.lake, dataset, leases=self._leases(), most=most)
+
+    def runs_named(
+        self, named: "Iterable[tuple[str, str]]"
+    ) -> "Mapping[tuple[str, str], RunRecord]":
+        """What became of these runs, by dataset and run (batch/history.py)."""
+        from lakewarden.batch.history import runs_named
+
+        return runs_named(self.objects, self.lake, named, leases=self._leases())
 
     def plan_tables(self) -> "Sequence[TablePlan]":
         """What brings each table to its template (lake/evolve.py)."""
@@ -328,6 +353,12 @@ class Project:
 
         with open_pin(self.duck, pin) as connection:
             yield connection
+
+    def _leases(self) -> Mapping[str, bool]:
+        from lakewarden.batch.run import LEASES
+        from lakewarden.records.lease import holders
+
+        return holders(self.objects, LEASES, host=socket.gethostname(), now=now())
 
     def _counter(self, dataset: "Dataset") -> "Callable[[Path, str], int | None]":
         """Counts the records of a file to be delivered, as its table's template reads it."""

@@ -1,6 +1,8 @@
 """Again: whatever was delivered and run, in whatever order, the lake holds what a first and only
 run of the last deliveries gives."""
 
+import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +10,8 @@ from datetime import date
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 import structlog
@@ -16,16 +20,19 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 import lakewarden
+from lakewarden.aws.objects import StorageUnavailable
 from lakewarden.batch.audit import NothingToAccept, TestsFailed
 from lakewarden.batch.receipts import receipts_of
 from lakewarden.batch.run import StageDone
 from lakewarden.cli import app
 from lakewarden.cli.flights_data import write_delivery as write_flights
 from lakewarden.cli.flights_data import write_reference
+from lakewarden.records.stream import Stream
 from lakewarden.wiring import AcceptWithoutReason
 from tests.local.shop import (
     DATASET,
     DAY,
+    MISFITS,
     Rows,
     Shop,
     connect_project,
@@ -365,6 +372,36 @@ def test_a_changed_model_runs_the_same_delivery_again(
     assert shop.rows()["raw.orders"] == raw
 
 
+def test_what_is_in_quarantine_is_told_by_what_is_published(shop: Shop) -> None:
+    """A run that dies between its commit and its receipt has published; receipts that somebody
+    changed keep nobody from seeing the others."""
+    append = Stream.append
+
+    def die(stream: Stream, name: str, body: Mapping[str, Any]) -> str:
+        if name == "publish":
+            raise StorageUnavailable("away")
+        return append(stream, name, body)
+
+    shop.deliver(1, damaged=True)
+    with patch.object(Stream, "append", die):
+        assert run(shop) == "published"
+    shop.deliver(1, SECOND, damaged=True)
+    assert run(shop, SECOND) == "published"
+
+    def listed() -> list[tuple[Any, ...]]:
+        answer = command(shop, "quarantine", "list", "--json")
+        assert answer.exit_code == 0, answer.output
+        return [
+            (one["batch"], one["outcome"], one["quarantined"]) for one in json.loads(answer.stdout)
+        ]
+
+    both = listed()
+    assert [told[1:] for told in both] == [("published", MISFITS)] * 2
+    newest = shop.project.runs()[0].run
+    shop.project.objects.put(f"ops/batches/{DATASET}/{newest}/0002-load.json", b"{}")
+    assert listed() == [(None, None, None), both[1]]
+
+
 @pytest.mark.slow
 def test_a_failing_test_that_is_accepted(local_stack: LocalStack, tmp_path: Path) -> None:
     """Published in spite of it, on somebody's word, and the publication says so."""
@@ -387,13 +424,14 @@ def test_a_failing_test_that_is_accepted(local_stack: LocalStack, tmp_path: Path
     assert shop.leftovers() == {}
 
     accept = ["--accept", "no_free_orders", "--reason", "a gift"]
-    accepted = command(shop, "batch", "run", DATASET, DAY, *accept)
+    with patch("getpass.getuser", side_effect=KeyError("no name, as in many a container")):
+        accepted = command(shop, "batch", "run", DATASET, DAY, *accept)
     assert accepted.exit_code == 0, accepted.output
     published = shop.publications()[0]
     override = published.contribution.override
     assert override is not None
     assert (override.test, override.reason) == ("no_free_orders", "a gift")
-    assert override.by
+    assert override.by == f"uid {os.getuid()}"
     receipts = receipts_of(shop.project.objects, DATASET, published.run)
     assert receipts[-1].accepted == "no_free_orders"
     assert run(shop) == "unchanged"

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -341,6 +342,9 @@ MISTAKES: list[tuple[Sequence[str], int, str]] = [
     (["batch", "run", "nope", "2024-01-01"], 2, "dataset-unknown"),
     (["batch", "run", "orders", "2024-1-1"], 2, "batch-key-invalid"),
     (["batch", "run", "orders", "2024-01"], 2, "batch-key-invalid"),
+    (["batch", "run", "orders", "[/x]"], 2, "batch-key-invalid"),
+    (["batch", "deliver", "orders", "[/x]", "."], 2, "batch-key-invalid"),
+    (["batch", "show", "orders", "[/x]"], 2, "run-unknown"),
     (["batch", "run", "orders", "2024-01-09"], 2, "batch-unknown"),
     (["batch", "run", "orders", "2024-01-02"], 3, "too-many-misfits"),
     (["batch", "run", "orders", "2024-01-01", "--accept", "x"], 2, "accept-without-reason"),
@@ -353,10 +357,12 @@ MISTAKES: list[tuple[Sequence[str], int, str]] = [
     (["quarantine", "list", "--dataset", "nope"], 2, "dataset-unknown"),
     (["quarantine", "show", "nope", "2024-01-01"], 2, "dataset-unknown"),
     (["quarantine", "show", "orders", "2024-01-01"], 2, "nothing-quarantined"),
+    (["quarantine", "show", "orders", "[/x]"], 2, "nothing-quarantined"),
     (["lake", "log", "--dataset", "nope"], 2, "dataset-unknown"),
     (["lake", "show", "99"], 2, "version-unknown"),
     (["lake", "show", "nope"], 2, "branch-unknown"),
     (["lake", "discard", "nope"], 2, "branch-unknown"),
+    (["lake", "discard", "[/x]"], 2, "branch-unknown"),
     (["query", "SELECT 1", "--branch", "nope"], 2, "branch-unknown"),
     (["query", "SELECT 1", "--at", "99"], 2, "version-unknown"),
     (["query", "SELECT 1", "--at", "1", "--branch", "x"], 2, "both-branch-and-version"),
@@ -385,6 +391,18 @@ def test_a_mistake_is_told_with_what_to_do_next(
     assert error["message"] in seen.err
     assert f"next      {error['hint']}" in seen.err
     assert "Traceback" not in seen.err
+
+
+def test_a_folder_that_takes_no_manifest_is_told(shop: Shop, tmp_path: Path) -> None:
+    folder_with(tmp_path, {"orders.csv": GOOD})
+    (tmp_path / "_manifest.json").mkdir()
+    named = ("--dataset", "orders", "--batch", "2024-01-09")
+    told = shop.run("batch", "manifest", tmp_path, *named, "--json")
+    assert (told.code, told.json["error"]["code"]) == (2, "manifest-not-written")
+
+
+def test_scratch_is_for_its_owner_alone(shop: Shop) -> None:
+    assert stat.filemode((shop.root / ".lakewarden" / "scratch").stat().st_mode) == "drwx------"
 
 
 def test_a_mistake_of_ours_is_json_too_and_keeps_its_traceback(shop: Shop) -> None:

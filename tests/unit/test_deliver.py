@@ -1,8 +1,10 @@
 """Deliveries: a folder as it is found again by receive; half of one is never complete."""
 
+import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -515,3 +517,23 @@ def test_a_manifest_of_a_parts_prefix_completes_that_part() -> None:
         "y3/a.csv",
         "d/a.csv",
     ]
+
+
+@pytest.mark.parametrize("name", ["delivery", "closed"])
+def test_a_folder_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Pretended, since root may read everything."""
+    folder = fill(tmp_path / "delivery", {"a.csv": b"1\n", "closed/b.csv": b"2\n"})
+    listing = Path.iterdir
+
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    objects = MemoryObjects()
+    with pytest.raises(FileNotDeliverable, match=f"{name}.*may not be read"):
+        send(objects, folder)
+    assert list(objects.list("")) == []

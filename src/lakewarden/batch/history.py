@@ -1,12 +1,24 @@
 """What happened to batches: receipts tell of every run, publications of those that reached main."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import structlog
+
 from lakewarden.aws.objects import Objects
-from lakewarden.batch.receipts import Receipt, RunSummary, list_runs
+from lakewarden.batch.receipts import (
+    Receipt,
+    ReceiptUnreadable,
+    RunSummary,
+    RunUnknown,
+    list_runs,
+    receipts_of,
+)
 from lakewarden.lake.model import Lake
+from lakewarden.records.stream import StreamBroken
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,35 @@ def runs(
 ) -> Sequence[RunRecord]:
     """Runs, newest first. The catalog says what is published, whatever a receipt says; `leases`
     (records.lease.holders) tell who is still at work, and who died at it."""
+    found = list_runs(objects, dataset, most=most)
+    return _records(found, lake, dataset, leases=leases)
+
+
+def runs_named(
+    objects: Objects,
+    lake: Lake,
+    named: Iterable[tuple[str, str]],
+    *,
+    leases: Mapping[str, bool],
+) -> Mapping[tuple[str, str], RunRecord]:
+    """The same of some runs, by dataset and run; without those whose receipts do not tell."""
+    found = []
+    for dataset, run in named:
+        try:
+            receipts = receipts_of(objects, dataset, run)
+        except RunUnknown:  # killed before it could say anything
+            continue
+        except (ReceiptUnreadable, StreamBroken) as error:
+            _log.warning(error.message, hint=error.hint)
+            continue
+        found.append(RunSummary(run, dataset, len(receipts), receipts[-1]))
+    told = _records(found, lake, None, leases=leases)
+    return {(one.dataset, one.run): one for one in told}
+
+
+def _records(
+    found: Iterable[RunSummary], lake: Lake, dataset: str | None, *, leases: Mapping[str, bool]
+) -> Sequence[RunRecord]:
     published = {one.run: one.version for one in lake.publications(dataset)}
     left = {branch.run for branch in lake.branches()}
     return [
@@ -45,7 +86,7 @@ def runs(
             left=summary.run in left,
             alive=leases.get(summary.run),
         )
-        for summary in list_runs(objects, dataset, most=most)
+        for summary in found
     ]
 
 

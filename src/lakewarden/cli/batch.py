@@ -18,7 +18,7 @@ from lakewarden.cli.options import (
     most_of,
     open_project,
 )
-from lakewarden.cli.output import console, plural, say, show_json, show_table, size
+from lakewarden.cli.output import console, plural, say, show_json, show_table, size, visible
 
 if TYPE_CHECKING:
     from lakewarden.batch.delivery.manifest import Manifest
@@ -58,7 +58,7 @@ def run(
     is left alone. Wrong data are refused (exit code 3) and main stays as it is.
     """
     opened = open_project(project, env, as_json=as_json)
-    with console.status(f"{dataset} {batch}"):
+    with console.status(Text(visible(f"{dataset} {batch}"))):
         outcome = opened.run(
             dataset,
             batch,

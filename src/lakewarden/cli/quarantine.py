@@ -22,9 +22,9 @@ from lakewarden.cli.output import plural, say, show_json, show_json_rows, show_t
 from lakewarden.errors import WrongUsage
 
 if TYPE_CHECKING:
+    from lakewarden.batch.history import RunRecord
     from lakewarden.batch.model import Misfit
     from lakewarden.batch.quarantine import QuarantineFile
-    from lakewarden.batch.receipts import Receipt
     from lakewarden.wiring import Project
 
 app = typer.Typer(
@@ -53,7 +53,8 @@ def list_(
     found = list_quarantines(opened.objects, dataset)[: most_of(most, as_json=as_json)]
     if dataset and not found:
         opened.dataset(dataset)  # a dataset that nobody knows is a mistake
-    told = [_told(one, _last_receipt(opened, one)) for one in found]
+    runs = opened.runs_named((one.dataset, one.run) for one in found)
+    told = [_told(one, runs.get((one.dataset, one.run))) for one in found]
     if as_json:
         show_json(told)
     elif not found:
@@ -69,24 +70,12 @@ def list_(
         say("Next: lakewarden quarantine show DATASET BATCH")
 
 
-def _last_receipt(opened: "Project", kept: "QuarantineFile") -> "Receipt | None":
-    """What became of the run; None where it was killed before it could say."""
-    from lakewarden.batch.receipts import RunUnknown, receipts_of
-
-    try:
-        return receipts_of(opened.objects, kept.dataset, kept.run)[-1]
-    except RunUnknown:
-        return None
-
-
-def _told(kept: "QuarantineFile", last: "Receipt | None") -> dict[str, object]:
-    counts = last.counts if last else None
-    published = bool(last and last.version)
+def _told(kept: "QuarantineFile", run: "RunRecord | None") -> dict[str, object]:
     return {
         "dataset": kept.dataset,
-        "batch": last.batch if last else None,
-        "quarantined": counts.quarantined if counts else None,
-        "outcome": "published" if published else last.outcome if last else None,
+        "batch": run.batch if run else None,
+        "quarantined": run.quarantined if run else None,
+        "outcome": run.outcome if run else None,
         "at": kept.at,
         "run": kept.run,
         "key": kept.key,

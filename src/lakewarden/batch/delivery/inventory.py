@@ -177,10 +177,13 @@ def files_of(folder: Path, landing: Landing) -> dict[str, Path]:
     Hidden files and folders (`.DS_Store`) are left out. A link is followed only to a file inside
     of the folder. Raises FolderUnknown, FolderEmpty, FileNotDeliverable.
     """
-    if not folder.is_dir():
-        raise FolderUnknown(f"{folder} is not a folder", hint="Give the folder with the files.")
-    root = folder.resolve()
-    found = dict(sorted(_walk(root, root)))
+    try:
+        if not folder.is_dir():
+            raise FolderUnknown(f"{folder} is not a folder", hint="Give the folder with the files.")
+        root = folder.resolve()
+        found = dict(sorted(_walk(root, root)))
+    except PermissionError as error:
+        _not_deliverable(str(error.filename), "it may not be read", "Change its permissions.")
     for name in found:
         if fault := landing.fault(name):
             _not_deliverable(name, fault, "Rename the file.")
