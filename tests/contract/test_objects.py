@@ -195,12 +195,34 @@ def test_a_stream_of_a_removed_version(objects: Objects) -> None:
         list(objects.stream(version))
 
 
+@pytest.mark.parametrize("body", [b"", b"1"], ids=["empty", "not empty"])
+def test_a_stream_of_other_bytes_than_those_that_were_seen(objects: Objects, body: bytes) -> None:
+    """As where a bucket keeps no versions: the id is the same, the bytes are not."""
+    seen = replace(objects.put("k", body), etag="0" * 32)
+    with pytest.raises(ObjectChanged, match="k"):
+        list(objects.stream(seen))
+
+
+@pytest.mark.parametrize("other", [b"other bytes", b"less", b""])
+def test_a_bucket_without_versions_gives_no_bytes_of_a_replacement(
+    local_stack: LocalStack, other: bytes
+) -> None:
+    bucket = f"unversioned-{len(other)}"
+    objects = S3Objects(local_stack.connection, bucket)
+    objects._client.create_bucket(Bucket=bucket)
+    seen = objects.put("k", b"these bytes")
+    assert (seen.version_id, b"".join(objects.stream(seen))) == ("null", b"these bytes")
+    objects.put("k", other)
+    with pytest.raises(ObjectChanged, match="k"):
+        list(objects.stream(seen, chunk_bytes=6))
+
+
 def test_upload_of_a_large_file(objects: Objects, tmp_path: Path) -> None:
     path = tmp_path / "a large file.bin"
     path.write_bytes(_bytes(40_000_000))
     objects.put("k", b"before")
     version = objects.upload("k", path)
-    assert version == objects.head("k")
+    assert version == objects.head("k") == next(objects.list(""))
     assert version.size == 40_000_000
     digest = hashlib.sha256()
     for chunk in objects.stream(version):

@@ -72,10 +72,9 @@ class MemoryObjects:
         return found
 
     def stream(self, version: ObjectVersion, *, chunk_bytes: int = 16 << 20) -> Iterator[bytes]:
-        size = self.get(version.key, version.version_id).version.size
+        size = self._pinned(version).version.size
         for start in range(0, size, chunk_bytes):
-            body = self.get(version.key, version.version_id).body
-            yield body[start : start + chunk_bytes]
+            yield self._pinned(version).body[start : start + chunk_bytes]
 
     def list(self, prefix: str) -> Iterator[ObjectVersion]:
         with self._lock:
@@ -98,6 +97,12 @@ class MemoryObjects:
             self._kept[version.key] = [
                 kept for kept in self._kept[version.key] if kept.version_id != version.version_id
             ]
+
+    def _pinned(self, version: ObjectVersion) -> Stored:
+        found = self.get(version.key, version.version_id)
+        if found.version.etag != version.etag:
+            raise ObjectChanged(f"s3://{self._bucket}/{version.key} was replaced")
+        return found
 
     def _write(self, key: str, body: bytes) -> ObjectVersion:
         number = next(self._numbers)

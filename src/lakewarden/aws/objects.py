@@ -38,7 +38,8 @@ class ObjectExists(LakewardenError):
 
 
 class ObjectChanged(LakewardenError):
-    """A replace lost: the object is not the one that was read."""
+    """The object is not the one that was seen before: a replace or a delete lost; or what was to
+    be read was replaced, in a bucket that keeps no versions."""
 
 
 class StorageUnavailable(TryAgain):
@@ -78,7 +79,8 @@ class Objects(Protocol):
     def stream(self, version: ObjectVersion, *, chunk_bytes: int = 16 << 20) -> Iterator[bytes]:
         """The bytes of a pinned version, in order, in chunks of chunk_bytes (the last may be
         shorter). Ranges are read ahead; a broken connection is resumed, not restarted.
-        Raises ObjectMissing when the version was removed."""
+        Raises ObjectMissing when the version was removed, and ObjectChanged when other bytes have
+        its version id by now, as in a bucket that keeps no versions."""
         ...
 
     def list(self, prefix: str) -> Iterator[ObjectVersion]:

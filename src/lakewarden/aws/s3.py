@@ -134,9 +134,11 @@ class S3Objects:
 
     def stream(self, version: ObjectVersion, *, chunk_bytes: int = 16 << 20) -> Iterator[bytes]:
         if version.size == 0:
-            self._attempts("read", version.key).call(
+            found, _ = self._attempts("read", version.key).call(
                 lambda: self._head(version.key, version.version_id)
             )
+            if found.etag != version.etag:
+                raise self._replaced(version)
             return
         starts = iter(range(0, version.size, chunk_bytes))
         left = Event()
@@ -282,12 +284,20 @@ class S3Objects:
         def read() -> bytes:
             if left.is_set():
                 raise StorageUnavailable("the reader of the stream went away")
-            body = self._client.get_object(
-                Bucket=self._bucket,
-                Key=version.key,
-                VersionId=version.version_id,
-                Range=f"bytes={start + len(buffer)}-{end - 1}",
-            )["Body"]
+            try:
+                body = self._client.get_object(
+                    Bucket=self._bucket,
+                    Key=version.key,
+                    VersionId=version.version_id,
+                    # A bucket that keeps no versions calls every one of them `null`.
+                    IfMatch=f'"{version.etag}"',
+                    Range=f"bytes={start + len(buffer)}-{end - 1}",
+                )["Body"]
+            except Exception as error:
+                # After a replacement by something shorter the range may be what is refused first.
+                if is_code(error, "PreconditionFailed", "InvalidRange"):
+                    raise self._replaced(version) from error
+                raise
             size = _FIRST_PIECE
             while piece := body.read(size):
                 buffer.extend(piece)
@@ -298,6 +308,12 @@ class S3Objects:
             return bytes(buffer)
 
         return attempts.call(read)
+
+    def _replaced(self, version: ObjectVersion) -> ObjectChanged:
+        return ObjectChanged(
+            f"{self._name(version.key)} was replaced while it was read",
+            hint="Give the same command again; the bucket should keep versions.",
+        )
 
     def _attempts(self, verb: str, key: str) -> Attempts:
         return Attempts(self._connection.patience, f"could not {verb} {self._name(key)}")
