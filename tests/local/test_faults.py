@@ -22,7 +22,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from lakewarden.aws.clients import Connection, Patience
+from lakewarden.aws.clients import Connection, Patience, s3_client
 from lakewarden.batch.load import TooManyMisfits
 from lakewarden.batch.receipts import list_runs
 from lakewarden.batch.run import Outcome, StageDone
@@ -233,6 +233,21 @@ def test_a_store_that_denies_receipts(site: Site, damaged: bool) -> None:
         assert site.run().status == "published"
         site.proxy.plan = lambda request: FINE
         assert site.shop.rows() == site.undisturbed
+
+
+def test_a_version_that_is_deleted_after_it_was_received(site: Site) -> None:
+    objects = site.shop.project.objects
+    folder = f"raw/{DATASET}/{DAY}/"
+
+    def tell(done: StageDone) -> None:
+        if done.stage == "receive":
+            (found,) = [one for one in objects.list(folder) if one.key.endswith("lines.csv")]
+            client = s3_client(site.shop.project.connection)
+            client.delete_object(Bucket=objects.bucket, Key=found.key, VersionId=found.version_id)
+
+    assert site.fails(tell).code == "delivery-gone"
+    site.shop.deliver(1)
+    site.recovers()
 
 
 # ── this machine ────────────────────────────────────────────────────────────────────────────────

@@ -16,7 +16,7 @@ from pyiceberg.expressions.literals import literal
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from lakewarden.aws.objects import Objects
+from lakewarden.aws.objects import ObjectChanged, ObjectMissing, Objects
 from lakewarden.batch import quarantine
 from lakewarden.batch.intake import Intake, IntakeConfig, RecordsUnclear, take_in
 from lakewarden.batch.model import (
@@ -50,6 +50,10 @@ class ScratchFull(TryAgain):
     """The disk that holds scratch is full."""
 
 
+class DeliveryGone(TryAgain):
+    """A version that was received is not there any more: somebody delivers, or deletes."""
+
+
 class MemoryLimitTooLow(Failed):
     """DuckDB could not work within its memory limit."""
 
@@ -68,11 +72,12 @@ def load(
     """Read every file once, write what fits, quarantine what does not, commit on the branch.
 
     `replaces`: the tables may hold rows of this batch, which are deleted in the same commit.
-    Raises Refused for bad data (nothing but the quarantine is left behind), ScratchFull."""
+    Raises Refused for bad data (nothing but the quarantine is left behind), ScratchFull,
+    DeliveryGone."""
     run = received.run
     catalog = lake.catalog(branch)
     tables = {name: table_for(catalog, templates[name]) for name in dataset.tables}
-    with local_trouble(config.scratch):
+    with local_trouble(config.scratch), _still_there():
         intake = take_in(
             run.id,
             run.batch,
@@ -134,6 +139,17 @@ def local_trouble(scratch: Path) -> Iterator[None]:
         if "No space left" not in str(error):
             raise
         raise _full(scratch) from error
+
+
+@contextmanager
+def _still_there() -> Iterator[None]:
+    try:
+        yield
+    except (ObjectMissing, ObjectChanged) as error:
+        raise DeliveryGone(
+            f"the delivery changed after it was received: {error.message}",
+            hint="Wait until the delivery is done, then run the same command again.",
+        ) from error
 
 
 def _full(scratch: Path) -> ScratchFull:

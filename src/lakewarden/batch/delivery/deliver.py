@@ -89,9 +89,12 @@ def deliver(
 
 def _subfolders(folder: Path, landings: Sequence[Landing]) -> dict[Landing, Path]:
     """One for each part, and nothing beside them but what is hidden."""
-    if not folder.is_dir():
-        raise FolderUnknown(f"{folder} is not a folder", hint="Give the folder with the parts.")
-    found = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
+    try:
+        if not folder.is_dir():
+            raise FolderUnknown(f"{folder} is not a folder", hint="Give the folder with the parts.")
+        found = {path.name: path for path in folder.iterdir() if not path.name.startswith(".")}
+    except PermissionError as error:
+        raise FolderUnknown(f"{folder} may not be read", hint="Change its permissions.") from error
     folders = {name for name, path in found.items() if path.is_dir() and not path.is_symlink()}
     parts = {landing.part or "": landing for landing in landings}
     others = found.keys() - (folders & parts.keys())
