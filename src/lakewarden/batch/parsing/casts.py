@@ -181,20 +181,21 @@ def _parsed(target: Target, raw: str) -> str:
 
 def _text_checks(target: Target, raw: str, value: str) -> Iterator[Check]:
     name, kind = target.name, target.kind
-    # Most texts are as DuckDB would write the value, which is quicker to see than a form.
-    odd = f"CASE WHEN CAST({value} AS VARCHAR) = {raw} THEN false ELSE {{}} END"
+
+    def odd(check: str) -> str:
+        """Most texts are as DuckDB would write the value, which is quicker to see than a form."""
+        return f"CASE WHEN CAST({value} AS VARCHAR) = {raw} THEN false ELSE {check} END"
+
     if zoned := _zoned(target, raw):
-        yield Check(odd.format(zoned), name, "zone", f"has a zone, which a {kind} cannot keep")
+        yield Check(odd(zoned), name, "zone", f"has a zone, which a {kind} cannot keep")
     wrong, note = f"{value} IS NULL", ""
     if form := _form(target):
         wrong += f" OR NOT regexp_full_match({raw}, {literal(f' *({form}) *')})"
     if target.strptime:
         note = f" in the form {target.strptime}"
-    yield Check(
-        odd.format(f"{raw} IS NOT NULL AND ({wrong})"), name, "type", f"not a valid {kind}{note}"
-    )
+    yield Check(odd(f"{raw} IS NOT NULL AND ({wrong})"), name, "type", f"not a valid {kind}{note}")
     if lost := _lost(target, raw, value):
-        yield Check(odd.format(lost), name, "precision", f"does not fit {kind} exactly")
+        yield Check(odd(lost), name, "precision", f"does not fit {kind} exactly")
     if isinstance(kind, FloatType | DoubleType):
         too_large = f"isinf({value}) AND NOT contains(lower({raw}), 'inf')"
         yield Check(too_large, name, "range", f"too large for a {kind}")
