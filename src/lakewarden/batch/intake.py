@@ -15,7 +15,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pyiceberg.manifest import DataFile
@@ -105,7 +104,9 @@ def take_in(
     with connect(config.duck) as connection:
         work = _Work(connection, run, batch, objects, tables, config)
         table_of = {file.name: file.table for file in files}
-        with _Readers(read, len(files), config.readers, room=config.duck.threads + 2) as reading:
+        stopped = threading.Event()
+        with Workers(config.readers, stop=stopped.set) as pool:
+            reading = _Readers(read, len(files), pool, stopped, room=config.duck.threads + 2)
             parsed = list(work.parse(_bundles(reading.parts(), table_of, config.part_bytes)))
             readings = reading.results()
         data_files = work.finish(parsed)
@@ -131,26 +132,15 @@ class _Readers:
         self,
         read: Callable[[int, Callable[[Part], None]], Reading],
         files: int,
-        threads: int,
+        pool: Workers,
+        stopped: threading.Event,
         *,
         room: int,
     ) -> None:
         self._read = read
         self._queue: queue.Queue[Part | _Ended] = queue.Queue(room)
-        self._stopped = threading.Event()
-        self._pool = Workers(threads, stop=self._stopped.set)
-        self._reading = [self._pool.submit(self._read_one, number) for number in range(files)]
-
-    def __enter__(self) -> "_Readers":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._pool.__exit__(kind, error, trace)
+        self._stopped = stopped
+        self._reading = [pool.submit(self._read_one, number) for number in range(files)]
 
     def parts(self) -> Iterator[Part]:
         """Parts as they come; raises what a reader raised."""

@@ -3,13 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from lakewarden.aws.objects import StorageUnavailable
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
 from lakewarden.batch.scan import scan
+from lakewarden.batch.workers import Workers
 from lakewarden.errors import Failed, WrongUsage
 from lakewarden.lake.model import Pin
 
@@ -93,15 +93,8 @@ def _rows(result: "DuckDBPyConnection") -> Iterator[Row]:
 def _interruptibly(connection: "DuckDBPyConnection", work: Callable[[], _T]) -> _T:
     """Ctrl-C ends the work. In the main thread DuckDB looks for signals between its tasks only,
     and a task may take hours."""
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            while not future.done():  # what is told before the work has begun is forgotten
-                connection.interrupt()
-                wait([future], timeout=0.1)
-            raise
+    with Workers(1, stop=connection.interrupt) as worker:
+        return worker.submit(work).result()
 
 
 def _unique(name: str, before: Sequence[str]) -> str:
