@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lakewarden.aws.objects import StorageUnavailable
-from lakewarden.batch.load import ScratchFull
+from lakewarden.batch.limits import ScratchFull
 from lakewarden.batch.models.project import DbtProject, DbtProjectMissing
 from lakewarden.batch.models.runner import DbtProjectInvalid
 from lakewarden.batch.models.write_back import ModelColumnsDiffer, ModelMisfit

@@ -3,14 +3,12 @@
 Always: records counted = rows loaded + rows quarantined = what the manifest promises.
 """
 
-import errno
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-import duckdb
 from pyiceberg.expressions import EqualTo, Reference
 from pyiceberg.expressions.literals import literal
 from pyiceberg.manifest import DataFile
@@ -19,6 +17,7 @@ from pyiceberg.table import Table
 from lakewarden.aws.objects import ObjectChanged, ObjectMissing, Objects
 from lakewarden.batch import quarantine
 from lakewarden.batch.intake import Intake, IntakeConfig, RecordsUnclear, take_in
+from lakewarden.batch.limits import local_trouble
 from lakewarden.batch.model import (
     Counts,
     Dataset,
@@ -30,7 +29,7 @@ from lakewarden.batch.model import (
     Run,
 )
 from lakewarden.batch.parsing.raw import raw_records
-from lakewarden.errors import Failed, Refused, TryAgain
+from lakewarden.errors import Refused, TryAgain
 from lakewarden.lake.apply import table_for
 from lakewarden.lake.commit import stage
 from lakewarden.lake.model import Branch, Lake
@@ -46,16 +45,8 @@ class TooManyMisfits(Refused):
         self.counts = counts
 
 
-class ScratchFull(TryAgain):
-    """The disk that holds scratch is full."""
-
-
 class DeliveryGone(TryAgain):
     """A version that was received is not there any more: somebody delivers, or deletes."""
-
-
-class MemoryLimitTooLow(Failed):
-    """DuckDB could not work within its memory limit."""
 
 
 def load(
@@ -119,29 +110,6 @@ def stage_again(
 
 
 @contextmanager
-def local_trouble(scratch: Path) -> Iterator[None]:
-    """Tell a full disk, a memory limit and Ctrl-C by their names."""
-    try:
-        yield
-    except RuntimeError as error:
-        if isinstance(error.__cause__, KeyboardInterrupt):  # "Query interrupted", says DuckDB
-            raise error.__cause__ from None
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise _full(scratch) from error
-    except duckdb.OutOfMemoryException as error:
-        raise MemoryLimitTooLow(
-            "DuckDB needs more memory than its limit", hint="Raise memory_limit in lakewarden.toml."
-        ) from error
-    except duckdb.IOException as error:
-        if "No space left" not in str(error):
-            raise
-        raise _full(scratch) from error
-
-
-@contextmanager
 def _still_there() -> Iterator[None]:
     try:
         yield
@@ -150,13 +118,6 @@ def _still_there() -> Iterator[None]:
             f"the delivery changed after it was received: {error.message}",
             hint="Wait until the delivery is done, then run the same command again.",
         ) from error
-
-
-def _full(scratch: Path) -> ScratchFull:
-    return ScratchFull(
-        f"no space left for scratch under {scratch.parent}",
-        hint="Make room, then give the same command again.",
-    )
 
 
 def _stage(table: Table, data_files: Sequence[DataFile], run: Run, *, replaces: bool) -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from lakewarden.aws.objects import Objects, StorageUnavailable
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier
-from lakewarden.batch.load import MemoryLimitTooLow, ScratchFull, local_trouble
+from lakewarden.batch.limits import MemoryLimitTooLow, ScratchFull, local_trouble
 from lakewarden.batch.model import Loaded, TestResult, Transformed
 from lakewarden.batch.models.project import DbtProject, graph_of, read_manifest
 from lakewarden.batch.models.runner import (
