@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,11 +22,14 @@ from pydantic_settings import (
 )
 
 from lakewarden.batch.delivery.keys import meet, shapes_of
+from lakewarden.batch.model import Complete
 from lakewarden.errors import TryAgain, WrongUsage
 
 FILE = "lakewarden.toml"
 
 _OPERATIONS = "ops/"  # receipts, leases, quarantine
+
+_SPAN = r"\d{1,6}[smhd]"  # a length of time
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 LOCAL = "local"
@@ -71,9 +75,9 @@ class EnvSettings(_Model):
 class DueSettings(_Model):
     """When a delivery is expected."""
 
-    at: str = Field(pattern=r"^\d\d:\d\d$")
+    at: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     zone: str = "UTC"
-    grace: str = Field("0m", pattern=r"^\d+[smhd]$")
+    grace: str = Field("0m", pattern=rf"^{_SPAN}$")
 
 
 class QuarantineSettings(_Model):
@@ -88,11 +92,19 @@ class DatasetSettings(_Model):
     batch: Literal["date", "month"]
     landing: str
     parts: tuple[Name, ...] = ()
-    complete: Literal["manifest"] = "manifest"
+    complete: str = Field("manifest", pattern=rf"^(manifest|marker:[^/\s]+|settled:{_SPAN})$")
     tables: Mapping[str, str] = Field(min_length=1)  # template = glob within the delivery
     due: DueSettings | None = None
     quarantine: QuarantineSettings = QuarantineSettings()
     max_bytes: int = Field(100 << 30, gt=0)  # of one file, unpacked
+
+    def completeness(self) -> Complete:
+        """`complete`, read."""
+        kind, _, what = self.complete.partition(":")
+        return Complete(
+            marker=what if kind == "marker" else None,
+            settled=length_of(what) if kind == "settled" else None,
+        )
 
     @field_validator("parts")
     @classmethod
@@ -100,6 +112,12 @@ class DatasetSettings(_Model):
         if len(set(parts)) < len(parts):
             raise ValueError("each part once")
         return parts
+
+
+def length_of(text: str) -> timedelta:
+    """90m, 2h, 1d: a length of time."""
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    return timedelta(**{units[text[-1]]: int(text[:-1])})
 
 
 class LoadSettings(_Model):

@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 
     from lakewarden.aws.clients import Connection
     from lakewarden.aws.objects import Objects
+    from lakewarden.batch.conductor import Outcome, StageDone, Workshop
     from lakewarden.batch.delivery.deliver import Progress
     from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.duck import DuckConfig
     from lakewarden.batch.history import RunRecord
     from lakewarden.batch.model import Dataset
     from lakewarden.batch.models.project import DbtProject
-    from lakewarden.batch.run import Outcome, StageDone
-    from lakewarden.lake.model import Lake, Pin, Publication
+    from lakewarden.lake.model import Lake, Override, Pin, Publication
     from lakewarden.records.lease import Holder
     from lakewarden.tables.changes import TablePlan
     from lakewarden.tables.drift import Finding
@@ -69,6 +69,9 @@ class AcceptWithoutReason(WrongUsage):
     """A failing test is accepted with a reason, or not at all."""
 
 
+GROUP = 31  # batches that are published together: a month of days
+
+
 def now() -> datetime:
     """The clock, in UTC."""
     return datetime.now(UTC)
@@ -85,6 +88,19 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # in a container, a uid may have no name
         return f"uid {os.getuid()}"
+
+
+def _override(accept: str | None, reason: str | None) -> "Override | None":
+    from lakewarden.lake.model import Override
+
+    if accept is None:
+        return None
+    if reason is None:
+        raise AcceptWithoutReason(
+            "--accept and --reason belong together",
+            hint="--accept TEST --reason 'why it may be published all the same'",
+        )
+    return Override(accept, reason, _user())
 
 
 def open_project(folder: Path | str | None = None, env: str | None = None) -> "Project":
@@ -205,6 +221,23 @@ class Project:
             return None
         return DbtProject(folder, self.root / ".lakewarden" / "cache" / "dbt")
 
+    def keys(self, dataset: str, batches: str) -> "Sequence[str]":
+        """The batch keys that FIRST..LAST names, or the one that is named."""
+        from lakewarden.batch.delivery.keys import parse_keys
+
+        return [str(key) for key in parse_keys(self.dataset(dataset).key_form, batches)]
+
+    def published_keys(self, dataset: str, batches: str) -> "Sequence[str]":
+        """The same, of a range only those that something is published of."""
+        from lakewarden.batch.run import newest_of_each
+
+        named = self.keys(dataset, batches)
+        if len(named) == 1:
+            return named
+        there = newest_of_each(self.lake.publications(dataset))
+        held = {one.contribution.batch for one in there if not one.contribution.withdrawn}
+        return [key for key in named if key in held] or named[:1]
+
     def run(
         self,
         dataset: str,
@@ -220,17 +253,92 @@ class Project:
 
         publish False leaves the branch to look at. `accept` names the one failing test that is
         taken on your word, for `reason`. Raises the four kinds of errors.py."""
-        from lakewarden.batch.run import Request, Workshop, run_batch
-        from lakewarden.lake.model import Override
+        from lakewarden.batch.conductor import Terms
+        from lakewarden.batch.run import run_batches
 
-        if (accept is None) != (reason is None):
-            raise AcceptWithoutReason(
-                "--accept and --reason belong together",
-                hint="--accept TEST --reason 'why it may be published all the same'",
-            )
-        override = Override(accept, reason, _user()) if accept and reason else None
-        request = Request(self.dataset(dataset), batch, publish, override, take_over)
-        workshop = Workshop(
+        terms = Terms(publish, _override(accept, reason), take_over)
+        found = self.dataset(dataset)
+        return run_batches(found, [batch], terms, self.workshop, self._holder(), tell=tell)
+
+    def run_set(
+        self,
+        dataset: str,
+        first: str,
+        last: str,
+        *,
+        group: int = GROUP,
+        publish: bool = True,
+        accept: str | None = None,
+        reason: str | None = None,
+        take_over: bool = False,
+        tell: "Callable[[StageDone], None]" = lambda done: None,
+    ) -> "Iterator[Outcome]":
+        """Bring all delivered batches from the first to the last to main, so many in a group; the
+        models of a group are built once, and it is published in one step.
+
+        What is wrong with single batches is told in the outcomes; the others go on. A set that was
+        cut off goes on where it stopped, when it is asked for again. Raises as `run` does."""
+        from lakewarden.batch.conductor import Terms
+        from lakewarden.batch.run import delivered, groups, run_batches
+
+        terms = Terms(publish, _override(accept, reason), take_over, strict=False)
+        found = self.dataset(dataset)
+        there = delivered(self.objects, self.lake, found, first, last)
+        for batches in groups(there, group):
+            yield run_batches(found, batches, terms, self.workshop, self._holder(), tell=tell)
+
+    def unpublish(
+        self,
+        dataset: str,
+        batches: "Sequence[str]",
+        *,
+        publish: bool = True,
+        accept: str | None = None,
+        reason: str | None = None,
+        take_over: bool = False,
+        tell: "Callable[[StageDone], None]" = lambda done: None,
+    ) -> "Outcome":
+        """Take batches out of main again, whole, in one step (batch/unpublish.py)."""
+        from lakewarden.batch.conductor import Terms
+        from lakewarden.batch.unpublish import unpublish
+
+        terms = Terms(publish, _override(accept, reason), take_over)
+        return unpublish(
+            self.dataset(dataset),
+            batches,
+            terms,
+            self.workshop,
+            self._holder(),
+            reason=reason or "",
+            tell=tell,
+        )
+
+    def rebuild(
+        self,
+        dataset: str,
+        batches: "Sequence[str]",
+        models: "Sequence[str]",
+        *,
+        publish: bool = True,
+        accept: str | None = None,
+        reason: str | None = None,
+        take_over: bool = False,
+        tell: "Callable[[StageDone], None]" = lambda done: None,
+    ) -> "Outcome":
+        """Make models and their descendants again; nothing is loaded (batch/rebuild.py)."""
+        from lakewarden.batch.conductor import Terms
+        from lakewarden.batch.rebuild import rebuild
+
+        terms = Terms(publish, _override(accept, reason), take_over)
+        found = self.dataset(dataset)
+        return rebuild(found, batches, models, terms, self.workshop, self._holder(), tell=tell)
+
+    @property
+    def workshop(self) -> "Workshop":
+        """What every run works with."""
+        from lakewarden.batch.conductor import Workshop
+
+        return Workshop(
             lake=self.lake,
             objects=self.objects,
             templates=self.templates,
@@ -240,7 +348,6 @@ class Project:
             part_bytes=self.settings.load.part_mib << 20,
             now=now,
         )
-        return run_batch(request, workshop, self._holder(), tell=tell)
 
     def deliver(
         self,
@@ -281,7 +388,10 @@ class Project:
             )
         found = self.dataset(dataset)
         landing = landing_of(found, batch, self.env.bucket, part)
-        made = manifest_of_folder(folder, landing, at=now(), count=self._counter(found))
+        marker = found.complete.marker
+        made = manifest_of_folder(
+            folder, landing, at=now(), count=self._counter(found), marker=marker
+        )
         place = folder / MANIFEST
         try:
             place.write_bytes(write(made))
@@ -300,7 +410,8 @@ class Project:
 
         datasets = [self.dataset(name) for name in self.settings.dataset]
         landing = landing_at(prefix, datasets, self.env.bucket)
-        made = manifest_of_prefix(self.objects, landing, at=now())
+        marker = next(one.complete.marker for one in datasets if one.name == landing.dataset)
+        made = manifest_of_prefix(self.objects, landing, at=now(), marker=marker)
         key = landing.key(MANIFEST)
         self.objects.put(key, write(made))
         return made, f"s3://{self.env.bucket}/{key}"
@@ -355,7 +466,7 @@ class Project:
             yield connection
 
     def _leases(self) -> Mapping[str, bool]:
-        from lakewarden.batch.run import LEASES
+        from lakewarden.batch.conductor import LEASES
         from lakewarden.records.lease import holders
 
         return holders(self.objects, LEASES, host=socket.gethostname(), now=now())
@@ -384,6 +495,7 @@ class Project:
             max_share=found.quarantine.max_share,
             max_bytes=found.max_bytes,
             parts=found.parts,
+            complete=found.completeness(),
         )
 
     def _template(self, dataset: str, table: str) -> str:

@@ -22,8 +22,8 @@ from typer.testing import CliRunner, Result
 import lakewarden
 from lakewarden.aws.objects import StorageUnavailable
 from lakewarden.batch.audit import NothingToAccept, TestsFailed
+from lakewarden.batch.conductor import StageDone
 from lakewarden.batch.receipts import receipts_of
-from lakewarden.batch.run import StageDone
 from lakewarden.cli import app
 from lakewarden.cli.flights_data import write_delivery as write_flights
 from lakewarden.cli.flights_data import write_reference
@@ -399,7 +399,7 @@ def test_what_is_in_quarantine_is_told_by_what_is_published(shop: Shop) -> None:
     assert [told[1:] for told in both] == [("published", MISFITS)] * 2
     newest = shop.project.runs()[0].run
     shop.project.objects.put(f"ops/batches/{DATASET}/{newest}/0002-load.json", b"{}")
-    assert listed() == [(None, None, None), both[1]]
+    assert listed() == [(SECOND, None, None), both[1]]
 
 
 @pytest.mark.slow

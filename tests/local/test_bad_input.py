@@ -24,8 +24,8 @@ from pyiceberg.expressions.literals import literal
 
 import lakewarden
 from lakewarden.batch import quarantine
+from lakewarden.batch.conductor import StageDone
 from lakewarden.batch.receipts import Receipt, list_runs
-from lakewarden.batch.run import StageDone
 from lakewarden.errors import LakewardenError
 from lakewarden.lake.model import Pin
 from lakewarden.wiring import Project
@@ -912,7 +912,8 @@ def told_by_a_receipt(house: House, case: Case, batch: str) -> None:
     assert last.outcome == {0: "ok", 2: "failed", 3: "refused"}[case.code]
     assert (last.error and last.error.code) == case.error
     assert PRIVATE not in last.model_dump_json()
-    kept = list(quarantine.read(house.project.objects, last.quarantine)) if last.quarantine else []
+    (told,) = last.batches
+    kept = list(quarantine.read(house.project.objects, told.quarantine)) if told.quarantine else []
     assert [(m.line, m.column, m.reason, m.raw) for m in kept] == [
         (m.line, m.column, m.reason, m.raw) for m in case.misfits
     ]

@@ -23,9 +23,9 @@ from urllib.parse import unquote
 import pytest
 
 from lakewarden.aws.clients import Connection, Patience, s3_client
+from lakewarden.batch.conductor import Outcome, StageDone
 from lakewarden.batch.load import TooManyMisfits
 from lakewarden.batch.receipts import list_runs
-from lakewarden.batch.run import Outcome, StageDone
 from lakewarden.errors import LakewardenError
 from lakewarden.lake.model import CatalogUnavailable, Publication
 from lakewarden.lake.sql import SqlLake

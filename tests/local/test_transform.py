@@ -259,7 +259,7 @@ def test_a_model_that_fails_is_told_without_its_data(
     with pytest.raises(ModelFailed, match=r"model daily failed.*Invalid Input Error") as error:
         site.transform(loaded)
     assert "secret" not in f"{error.value} {error.value.hint}"
-    folder = site.scratch / loaded.received.run.id / "dbt"
+    folder = site.scratch / loaded.run.id / "dbt"
     assert [path.name for path in folder.iterdir()] == ["artifacts"]
     log = (folder / "artifacts" / "dbt.log").read_text()
     assert ("secret" in log) == (materialized == "table")  # a view is not computed by dbt
@@ -424,7 +424,7 @@ def test_ctrl_c_ends_a_model(site: Site, write: Write) -> None:
     endless = "(select max(a.range * b.range) from range(1000000) a, range(1000000) b)"
     write(edited("models/daily.sql", "count(*)", endless))
     loaded = site.deliver("orders", "2013-01-01", orders("2013-01-01", (1, "ada", "1")))
-    log = site.scratch / loaded.received.run.id / "dbt" / "artifacts" / "dbt.log"
+    log = site.scratch / loaded.run.id / "dbt" / "artifacts" / "dbt.log"
     watcher = threading.Thread(target=_press_ctrl_c_when, args=(log, "range(1000000) a"))
     watcher.start()
     with pytest.raises(KeyboardInterrupt):
@@ -449,7 +449,7 @@ def test_a_full_disk_is_worth_another_try(
     site: Site, size: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     loaded = site.deliver("orders", "2013-01-01", orders("2013-01-01", (1, "ada", "1")))
-    scratch = site.scratch / loaded.received.run.id
+    scratch = site.scratch / loaded.run.id
     with needs.tmpfs(scratch, size=size), pytest.raises(ScratchFull):
         site.transform(loaded)
     assert "Logging error" not in capfd.readouterr().err

@@ -12,7 +12,7 @@ from pyiceberg.expressions.literals import literal
 
 from lakewarden.aws.s3 import S3Objects
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect
-from lakewarden.batch.model import Counts, Loaded, Received, Run, Transformed
+from lakewarden.batch.model import Counts, Delivery, Loaded, LoadedBatch, Run, Transformed
 from lakewarden.batch.models.project import DbtProject
 from lakewarden.batch.parquet import upload, write_local
 from lakewarden.batch.transform import transform
@@ -42,7 +42,7 @@ class Site:
     def deliver(self, dataset: str, batch: str, rows: Mapping[str, str]) -> Loaded:
         """rows: SQL by table, with the table's own columns and `_batch`; `_batch` alone decides
         which rows of the table are replaced."""
-        run = Run(f"run-{next(self.runs):03d}", dataset, batch)
+        run = Run(f"run-{next(self.runs):03d}", dataset, (batch,))
         branch = self.lake.begin(f"batch/{dataset}/{run.id}", run.id, NOW)
         catalog = self.lake.catalog(branch)
         data_files = {}
@@ -60,8 +60,9 @@ class Site:
             data_files[name] = upload(local, table, self.objects)
             mine = EqualTo(term=Reference("_batch"), value=literal(batch))
             stage(table, data_files[name], replacing=mine, properties={})
-        received = Received(run, [], "hash", "manifest")
-        return Loaded(received, branch, [], data_files, None, Counts(0, 0, 0))
+        delivery = Delivery(batch, [], "hash", "manifest")
+        loaded = LoadedBatch(delivery, [], data_files, None, Counts(0, 0, 0))
+        return Loaded(run, branch, frozenset(rows), [loaded])
 
     def transform(self, loaded: Loaded, *, duck: DuckConfig | None = None) -> Transformed:
         return transform(
@@ -71,12 +72,12 @@ class Site:
             templates=self.templates,
             duck=duck or self.duck,
             objects=self.objects,
-            scratch=self.scratch / loaded.received.run.id,
+            scratch=self.scratch / loaded.run.id,
         )
 
     def publish(self, transformed: Transformed) -> None:
-        run = transformed.loaded.received.run
-        contribution = Contribution(run.dataset, run.batch, "inputs", {})
+        run = transformed.loaded.run
+        contribution = Contribution(run.dataset, run.span, "inputs", {})
         self.lake.publish(
             transformed.loaded.branch, [contribution], reads=transformed.reads, at=NOW
         )

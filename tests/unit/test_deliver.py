@@ -33,14 +33,13 @@ from lakewarden.batch.delivery.manifest import (
     ManifestNotJson,
     write,
 )
-from lakewarden.batch.model import Dataset, Received, Run
+from lakewarden.batch.model import Dataset, Delivery
 from lakewarden.batch.receive import receive
 from lakewarden.errors import LakewardenError, Refused, WrongUsage
 from tests.fakes.objects import MemoryObjects
 
 FLIGHTS = Dataset("flights", "date", "raw/flights/{batch}/", {"ops.flights": "*"}, 0.0, 1 << 30)
 DAY = "2013-01-02"
-RUN = Run("run-1", "flights", DAY)
 AT = datetime(2013, 1, 3, tzinfo=UTC)
 PREFIX = f"raw/flights/{DAY}/"
 
@@ -137,7 +136,7 @@ def test_older_manifests_are_delivered_as_they_are_and_cover_their_files(
     objects = MemoryObjects("lake")
     send(objects, fill(tmp_path, files))
     assert held(objects) == files
-    received = receive(objects, FLIGHTS, RUN)
+    received = receive(objects, FLIGHTS, DAY, now=AT)
     assert {f.name for f in received.files} == {n for n in files if not n.endswith("manifest.json")}
     assert {(f.sha256, f.records) for f in received.files} == {(sha(b"1\n"), 1)}
 
@@ -285,7 +284,7 @@ class Fragile(MemoryObjects):
         super().delete(key, etag=etag)
 
 
-def contents(objects: MemoryObjects, received: Received) -> dict[str, bytes]:
+def contents(objects: MemoryObjects, received: Delivery) -> dict[str, bytes]:
     return {f.name: b"".join(objects.stream(f.version)) for f in received.files}
 
 
@@ -309,15 +308,15 @@ def test_what_is_received_is_one_whole_delivery(
             send(objects, folders[-1])
         objects.changes_left = None
         try:
-            assert contents(objects, receive(objects, FLIGHTS, RUN)) in whole
+            assert contents(objects, receive(objects, FLIGHTS, DAY, now=AT)) in whole
         except LakewardenError as error:
             assert isinstance(error, Refused | WrongUsage)
         send(objects, folders[-1])
-        received = receive(objects, FLIGHTS, RUN)
+        received = receive(objects, FLIGHTS, DAY, now=AT)
         assert contents(objects, received) == whole[-1]
         assert received.files == tuple(sorted(received.files, key=lambda f: f.name))
         send(objects, folders[-1])
-        assert receive(objects, FLIGHTS, RUN).delivery_hash == received.delivery_hash
+        assert receive(objects, FLIGHTS, DAY, now=AT).hash == received.hash
 
 
 def test_a_manifest_of_a_prefix_makes_its_files_a_delivery() -> None:
@@ -327,7 +326,7 @@ def test_a_manifest_of_a_prefix_makes_its_files_a_delivery() -> None:
     objects.put(f"{PREFIX}sub/", b"")
     landing = landing_of(FLIGHTS, DAY, "lake")
     with pytest.raises(ManifestMissing):
-        receive(objects, FLIGHTS, RUN)
+        receive(objects, FLIGHTS, DAY, now=AT)
     for _ in range(2):  # the manifest itself is never part of the next one
         manifest = manifest_of_prefix(objects, landing, at=AT)
         assert manifest.entries == (
@@ -335,7 +334,7 @@ def test_a_manifest_of_a_prefix_makes_its_files_a_delivery() -> None:
             Entry("sub/b.csv", sha256=sha(b"2\n"), size=2),
         )
         objects.put(landing.key("_manifest.json"), write(manifest))
-        assert len(receive(objects, FLIGHTS, RUN).files) == 2
+        assert len(receive(objects, FLIGHTS, DAY, now=AT).files) == 2
 
 
 def test_a_new_manifest_is_not_put_beside_others(tmp_path: Path) -> None:
@@ -363,7 +362,7 @@ def test_objects_with_hostile_names_are_in_no_manifest(name: str) -> None:
 DPC = Dataset(
     "dpc", "month", "raw/{batch}/{part}/", {"raw.all": "*"}, 0.0, 1 << 30, ("y1", "y3", "d")
 )
-MONTH = Run("run-1", "dpc", "2024-04")
+MONTH = "2024-04"
 
 
 def send_parts(
@@ -397,7 +396,7 @@ def test_a_folder_with_a_subfolder_a_part_is_delivered_whole(tmp_path: Path) -> 
     ]
     made = {"y1/_manifest.json", "y3/_manifest.json", "d/_manifest.json"}
     assert lying(objects).keys() == (PARTS.keys() - {".DS_Store"}) | made
-    assert contents(objects, receive(objects, DPC, MONTH)) == {
+    assert contents(objects, receive(objects, DPC, MONTH, now=AT)) == {
         name: body for name, body in PARTS.items() if not name.startswith(".")
     }
 
@@ -416,7 +415,7 @@ def test_one_part_is_delivered_alone_and_the_others_stay(tmp_path: Path) -> None
     }
     others = {k: v for k, v in before.items() if not k.startswith("y3/")}
     assert {k: v for k, v in after.items() if not k.startswith("y3/")} == others
-    assert len(receive(objects, DPC, MONTH).files) == 3
+    assert len(receive(objects, DPC, MONTH, now=AT).files) == 3
 
 
 def test_parts_are_counted_by_the_table_that_takes_them(tmp_path: Path) -> None:
@@ -496,9 +495,9 @@ def test_parts_are_never_of_two_deliveries(sent: list[dict[str, bytes]], survive
             send_parts(objects, folders[1])
         objects.changes_left = None
         with suppress(Refused):
-            assert contents(objects, receive(objects, DPC, MONTH)) in whole
+            assert contents(objects, receive(objects, DPC, MONTH, now=AT)) in whole
         send_parts(objects, folders[1])
-        assert contents(objects, receive(objects, DPC, MONTH)) == whole[1]
+        assert contents(objects, receive(objects, DPC, MONTH, now=AT)) == whole[1]
 
 
 def test_a_manifest_of_a_parts_prefix_completes_that_part() -> None:
@@ -507,12 +506,12 @@ def test_a_manifest_of_a_parts_prefix_completes_that_part() -> None:
         objects.put(f"raw/2024-04/{part}/a.csv", b"1\n")
     for part in DPC.parts:
         with pytest.raises(ManifestMissing, match=f"/{part}/"):
-            receive(objects, DPC, MONTH)
+            receive(objects, DPC, MONTH, now=AT)
         landing = landing_of(DPC, "2024-04", "lake", part)
         manifest = manifest_of_prefix(objects, landing, at=AT)
         assert [entry.name for entry in manifest.entries] == ["a.csv"]
         objects.put(landing.key("_manifest.json"), write(manifest))
-    assert [f.name for f in receive(objects, DPC, MONTH).files] == [
+    assert [f.name for f in receive(objects, DPC, MONTH, now=AT).files] == [
         "y1/a.csv",
         "y3/a.csv",
         "d/a.csv",

@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lakewarden.batch.model import Misfit, Run
+from lakewarden.batch.model import Misfit
 from lakewarden.batch.quarantine import (
     QuarantineUnknown,
     QuarantineUnreadable,
+    key_of,
     list_quarantines,
     read,
     write,
 )
 from tests.fakes.objects import MemoryObjects
 
-RUN = Run("run-1", "flights", "2013-01-02")
-KEY = "ops/quarantine/flights/run-1.parquet"
+KEY = "ops/quarantine/flights/2013-01-02/run-1.parquet"
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 misfits = st.builds(
     Misfit,
@@ -47,14 +47,14 @@ def misfit(line: int, raw: bytes = b"1,\xff\x00,\r") -> Misfit:
 def test_every_misfit_is_found_again_byte_for_byte(kept: list[Misfit]) -> None:
     objects = MemoryObjects("lake")
     with TemporaryDirectory() as scratch:
-        assert write(objects, RUN, iter(kept), Path(scratch)) == KEY
+        assert write(objects, KEY, iter(kept), Path(scratch))
         assert list(Path(scratch).iterdir()) == []
     assert list(read(objects, KEY)) == kept
 
 
 def test_nothing_is_written_where_nothing_misfits(tmp_path: Path) -> None:
     objects = MemoryObjects("lake")
-    assert write(objects, RUN, [], tmp_path) is None
+    assert not write(objects, KEY, [], tmp_path)
     assert list(objects.list("")) == []
 
 
@@ -75,7 +75,7 @@ def test_many_are_kept_in_order_and_in_little_memory(tmp_path: Path) -> None:
             )
             yield one
 
-    write(objects, RUN, watched(), tmp_path)
+    write(objects, KEY, watched(), tmp_path)
     tracemalloc.stop()
     assert peak < 32 << 20
     assert all(one == other for one, other in zip(read(objects, KEY), many(), strict=True))
@@ -88,7 +88,7 @@ def test_a_failure_leaves_no_row_data_on_disk(tmp_path: Path) -> None:
 
     objects = MemoryObjects("lake")
     with pytest.raises(OSError, match="full"):
-        write(objects, RUN, failing(), tmp_path)
+        write(objects, KEY, failing(), tmp_path)
     assert list(tmp_path.iterdir()) == []
     assert list(objects.list("")) == []
 
@@ -113,9 +113,12 @@ def test_a_file_of_another_format_is_told(tmp_path: Path) -> None:
 def test_listing_tells_whose_they_are_newest_first(tmp_path: Path) -> None:
     objects = MemoryObjects("lake")
     for dataset, run in (("flights", "run-1"), ("weather", "run-2"), ("flights", "run-3")):
-        write(objects, Run(run, dataset, "2013-01-02"), [misfit(1)], tmp_path)
+        write(objects, key_of(dataset, "2013-01-02", run), [misfit(1)], tmp_path)
+    write(objects, key_of("flights", "2013-01-03", "run-0"), [misfit(1)], tmp_path)
     objects.put("ops/quarantine/flights/notes.txt", b"")
-    assert [q.run for q in list_quarantines(objects, "flights")] == ["run-3", "run-1"]
+    assert [q.run for q in list_quarantines(objects, "flights")] == ["run-3", "run-1", "run-0"]
+    (one,) = list_quarantines(objects, "flights", "2013-01-03")
+    assert (one.batch, one.run) == ("2013-01-03", "run-0")
     found = list_quarantines(objects)
     assert [(q.dataset, q.run) for q in found][1] == ("weather", "run-2")
     assert list(read(objects, found[0].key)) == [misfit(1)]
@@ -133,7 +136,7 @@ def test_only_the_reader_s_own_thread_reads(
             return super().read(size)
 
     objects = MemoryObjects("lake")
-    write(objects, RUN, map(misfit, range(1, 10_000)), tmp_path)
+    write(objects, KEY, map(misfit, range(1, 10_000)), tmp_path)
     monkeypatch.setattr("tempfile.TemporaryFile", Watched)
     assert len(list(read(objects, KEY))) == 9_999
     assert seen == {threading.get_ident()}

@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 
 from lakewarden.aws.objects import ObjectVersion
+from lakewarden.batch.load import TooManyMisfits
 from lakewarden.batch.model import (
     Audited,
     Counts,
     DeliveredFile,
+    Delivery,
     Loaded,
+    LoadedBatch,
     LoadedFile,
     Published,
     Received,
@@ -36,22 +39,30 @@ from lakewarden.records.stream import Stream
 from tests.fakes.objects import MemoryObjects
 
 AT = datetime(2013, 1, 3, 6, 0, tzinfo=UTC)
-RUN = Run("run-1", "flights", "2013-01-02")
+RUN = Run("run-1", "flights", ("2013-01-02",))
 VERSION = ObjectVersion("raw/flights/2013-01-02/a.csv", "v1", '"e"', 40, AT)
 COUNTS = Counts(3, 2, 1)
-RECEIVED = Received(
-    RUN,
+KEPT = "ops/quarantine/flights/2013-01-02/run-1.parquet"
+DELIVERY = Delivery(
+    "2013-01-02",
     (DeliveredFile("a.csv", "ops.flights", VERSION, "ab" * 32, None, 3),),
     "cd" * 32,
     "manifest",
 )
+RECEIVED = Received(RUN, (DELIVERY,))
 LOADED = Loaded(
-    RECEIVED,
+    RUN,
     Branch("batch/flights/run-1", "run-1", Pin("main", "0", {}), AT),
-    (LoadedFile("a.csv", "ops.flights", VERSION, "ab" * 32, 40, COUNTS),),
-    {},
-    "ops/quarantine/flights/run-1.parquet",
-    COUNTS,
+    frozenset({"ops.flights"}),
+    (
+        LoadedBatch(
+            DELIVERY,
+            (LoadedFile("a.csv", "ops.flights", VERSION, "ab" * 32, 40, COUNTS),),
+            {},
+            KEPT,
+            COUNTS,
+        ),
+    ),
 )
 FAILING = TestResult("not_null_carrier", "fail", 2, "got 2 rows: Jane Doe")
 TRANSFORMED = Transformed(LOADED, ("daily_delays",), (FAILING,), frozenset(), None)
@@ -87,9 +98,18 @@ def test_a_share_is_what_people_write(percent: int) -> None:
 
 def test_a_receipt_has_the_fields_that_the_format_promises() -> None:
     assert made("load", LOADED).body() == {
-        "format": 1,
+        "format": 2,
         "dataset": "flights",
-        "batch": "2013-01-02",
+        "batches": [
+            {
+                "batch": "2013-01-02",
+                "counts": {"in": 3, "loaded": 2, "quarantined": 1},
+                "completeness": "manifest",
+                "delivery_hash": "cd" * 32,
+                "quarantine": KEPT,
+                "withdrawn": False,
+            }
+        ],
         "run": "run-1",
         "stage": "load",
         "outcome": "ok",
@@ -106,7 +126,6 @@ def test_a_receipt_has_the_fields_that_the_format_promises() -> None:
                 "records": 3,
             }
         ],
-        "quarantine": "ops/quarantine/flights/run-1.parquet",
         "branch": "batch/flights/run-1",
         "models": [],
         "tests": [],
@@ -115,7 +134,8 @@ def test_a_receipt_has_the_fields_that_the_format_promises() -> None:
 
 def test_each_stage_tells_its_part() -> None:
     received = made("receive", RECEIVED)
-    assert (received.completeness, received.delivery_hash) == ("manifest", "cd" * 32)
+    (batch,) = received.batches
+    assert (batch.completeness, batch.delivery_hash) == ("manifest", "cd" * 32)
     assert received.objects[0].records == 3
     transformed = made("transform", TRANSFORMED)
     assert transformed.models == ("daily_delays",)
@@ -142,21 +162,18 @@ class StoreAway(TryAgain):
 
 
 def test_an_error_of_ours_is_told_with_its_code_and_hint() -> None:
-    refused = made(
-        "load",
-        TooManyRows("a.csv, line 3: dep_delay: expected int", hint="Mend it."),
-        counts=COUNTS,
-        quarantine="ops/quarantine/flights/run-1.parquet",
-    )
+    told = "a.csv, line 3: dep_delay: expected int"
+    error = TooManyMisfits(told, hint="Mend it.", quarantine=KEPT, counts=COUNTS)
+    refused = made("load", error)
     assert refused.outcome == "refused"
     assert refused.body()["error"] == {
-        "code": "too-many-rows",
+        "code": "too-many-misfits",
         "message": "a.csv, line 3: dep_delay: expected int",
         "hint": "Mend it.",
     }
     assert refused.counts is not None
     assert refused.counts.quarantined == 1
-    assert refused.quarantine == "ops/quarantine/flights/run-1.parquet"
+    assert refused.batches[0].quarantine == KEPT
     assert made("load", StoreAway("away")).outcome == "failed"
 
 
@@ -189,7 +206,7 @@ def test_what_is_written_is_read_again(stage: str) -> None:
     assert parse_receipt(json.loads(json.dumps(receipt.body())), key="k") == receipt
 
 
-# As the first release stored it. Never change this text: later releases have to read it.
+# As releases stored them. Never change these texts: later releases have to read them.
 FORMAT_1 = """{
   "format": 1, "dataset": "flights", "batch": "2013-01-02", "run": "run-1", "stage": "publish",
   "outcome": "ok", "at": "2013-01-03T06:00:00Z", "seconds": 0.25,
@@ -202,12 +219,36 @@ FORMAT_1 = """{
 }"""
 
 
-def test_format_1_as_it_was_stored_is_read() -> None:
-    receipt = parse_receipt(json.loads(FORMAT_1), key="k")
+FORMAT_2 = """{
+  "format": 2, "dataset": "flights", "run": "run-1", "stage": "publish",
+  "batches": [
+    {"batch": "2013-01-02", "counts": {"in": 3, "loaded": 2, "quarantined": 1},
+     "completeness": "settled", "delivery_hash": "cd",
+     "quarantine": "ops/quarantine/flights/2013-01-02/run-1.parquet"},
+    {"batch": "2013-01-03", "error": {"code": "file-missing", "message": "m", "hint": "h"}},
+    {"batch": "2013-01-04", "withdrawn": true}
+  ],
+  "outcome": "ok", "at": "2013-01-03T06:00:00Z", "seconds": 0.25,
+  "counts": {"in": 3, "loaded": 2, "quarantined": 1},
+  "tables": {"ops.flights": {"before": "s3://lake/m0.json", "after": "s3://lake/m1.json"}},
+  "objects": [{"key": "raw/a.csv", "version_id": "v1", "sha256": "ab", "bytes": 40, "records": 3}],
+  "branch": "batch/flights/run-1",
+  "models": ["daily_delays"], "tests": [{"name": "t", "status": "pass", "failures": 0}],
+  "version": 7
+}"""
+
+
+@pytest.mark.parametrize("stored", [FORMAT_1, FORMAT_2])
+def test_a_receipt_as_a_release_stored_it_is_read(stored: str) -> None:
+    receipt = parse_receipt(json.loads(stored), key="k")
     assert receipt.at == AT
     assert receipt.version == 7
-    assert receipt.counts is not None
-    assert receipt.counts.records_in == 3
+    first = receipt.batches[0]
+    assert first.batch == "2013-01-02"
+    assert first.quarantine is not None
+    for counts in (receipt.counts, first.counts):
+        assert counts is not None
+        assert counts.records_in == 3
     assert receipt.tables["ops.flights"].before == "s3://lake/m0.json"
     assert receipt.objects[0].bytes == 40
     assert receipt.tests[0].status == "pass"
@@ -221,7 +262,7 @@ def test_fields_of_a_later_release_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", ["", "\xff", "[]", "{}", FORMAT_1.replace('format": 1', 'format": 2')]
+    "body", ["", "\xff", "[]", "{}", FORMAT_2.replace('format": 2', 'format": 3')]
 )
 def test_what_is_no_receipt_is_told_with_its_key(body: str) -> None:
     objects = MemoryObjects("lake")
@@ -237,7 +278,7 @@ def keep(objects: MemoryObjects, run: Run, stage: str, outcome: Result | BaseExc
 
 def test_runs_are_listed_newest_first_by_their_last_receipt() -> None:
     objects = MemoryObjects("lake")
-    other = Run("run-2", "weather", "2013-01")
+    other = Run("run-2", "weather", ("2013-01",))
     for stage, result in RESULTS.items():
         keep(objects, RUN, stage, result)
     keep(objects, other, "receive", TooManyRows("no"))

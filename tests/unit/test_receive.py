@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from lakewarden.batch.delivery.manifest import (
     ManifestTooLarge,
 )
 from lakewarden.batch.delivery.manifest_read import MAX_BYTES
-from lakewarden.batch.model import Dataset, Run
+from lakewarden.batch.model import Dataset
 from lakewarden.batch.receive import (
     BatchUnknown,
     DeliveryMoving,
@@ -35,7 +36,8 @@ from tests.fakes.objects import MemoryObjects
 
 TABLES = {"ops.flights": "flights*.csv*", "ops.planes": "planes*.csv"}
 AIR = Dataset("air", "date", "raw/air/{batch}/", TABLES, 0.0, 1 << 30)
-RUN = Run("run-1", "air", "2013-01-02")
+DAY = "2013-01-02"
+NOW = datetime(2013, 1, 3, 6, tzinfo=UTC)
 PREFIX = "raw/air/2013-01-02/"
 SHA = "ab" * 32
 F = {"url": "flights.csv"}
@@ -59,7 +61,7 @@ GOOD = {"flights.csv": b"h\n1\n", "planes.csv": b"h\n"}
 def test_every_file_is_pinned_with_what_was_promised_of_it() -> None:
     meta = {"content_length": 4, "record_count": 1}
     objects = lying(GOOD, {**F, "sha256": SHA, "meta": meta}, P)
-    received = receive(objects, AIR, RUN)
+    received = receive(objects, AIR, DAY, now=NOW)
     flights, planes = received.files
     assert (flights.name, flights.table) == ("flights.csv", "ops.flights")
     assert (flights.sha256, flights.md5, flights.records) == (SHA, None, 1)
@@ -102,7 +104,7 @@ def test_a_delivery_that_is_not_right_is_refused_by_name(
     objects: MemoryObjects, error: type[LakewardenError], named: str
 ) -> None:
     with pytest.raises(LakewardenError) as caught:
-        receive(objects, AIR, RUN)
+        receive(objects, AIR, DAY, now=NOW)
     assert type(caught.value) is error
     assert named in caught.value.message
     assert caught.value.exit_code == (2 if error is BatchUnknown else 3)
@@ -112,42 +114,42 @@ def test_a_delivery_that_is_not_right_is_refused_by_name(
 def test_a_file_that_two_tables_would_take_is_refused() -> None:
     both = replace(AIR, tables={**TABLES, "ops.other": "planes*"})
     with pytest.raises(FileOfTwoTables, match=r"ops\.planes and ops\.other"):
-        receive(lying(GOOD, F, P), both, RUN)
+        receive(lying(GOOD, F, P), both, DAY, now=NOW)
 
 
 def test_a_bad_key_is_wrong_usage_before_anything_is_read() -> None:
     with pytest.raises(BatchKeyInvalid):
-        receive(lying(GOOD, F, P), AIR, replace(RUN, batch="2013-1-2"))
+        receive(lying(GOOD, F, P), AIR, "2013-1-2", now=NOW)
 
 
 def test_a_file_may_be_missing_where_the_manifest_says_that_it_may() -> None:
     objects = lying({"flights.csv": b"h\n"}, F, {**P, "mandatory": False})
-    assert [f.name for f in receive(objects, AIR, RUN).files] == ["flights.csv"]
+    assert [f.name for f in receive(objects, AIR, DAY, now=NOW).files] == ["flights.csv"]
 
 
 def test_an_empty_file_is_fine_where_no_records_are_promised() -> None:
     objects = lying({**GOOD, "planes.csv": b""}, F, {**P, "meta": {"record_count": 0}})
-    assert receive(objects, AIR, RUN).files[1].records == 0
+    assert receive(objects, AIR, DAY, now=NOW).files[1].records == 0
 
 
 def test_folders_that_a_console_made_are_no_files() -> None:
-    assert len(receive(lying({**GOOD, "": b"", "sub/": b""}, F, P), AIR, RUN).files) == 2
+    assert len(receive(lying({**GOOD, "": b"", "sub/": b""}, F, P), AIR, DAY, now=NOW).files) == 2
 
 
 def test_the_next_batch_is_not_part_of_this_one() -> None:
     objects = lying(GOOD, F, P)
     objects.put("raw/air/2013-01-03/flights.csv", b"1")
-    assert len(receive(objects, AIR, RUN).files) == 2
+    assert len(receive(objects, AIR, DAY, now=NOW).files) == 2
 
 
 def of(files: dict[str, bytes], *entries: dict[str, Any]) -> str:
-    return receive(lying(files, *entries), AIR, RUN).delivery_hash
+    return receive(lying(files, *entries), AIR, DAY, now=NOW).hash
 
 
 def test_the_delivery_hash_tells_deliveries_apart_and_equal_ones_not() -> None:
     promised = {**F, "sha256": SHA}
-    first = receive(lying(GOOD, promised, P), AIR, RUN)
-    assert of(GOOD, P, promised) == first.delivery_hash
+    first = receive(lying(GOOD, promised, P), AIR, DAY, now=NOW)
+    assert of(GOOD, P, promised) == first.hash
     renamed = {"flights2.csv": GOOD["flights.csv"], "planes.csv": GOOD["planes.csv"]}
     others = [
         of(GOOD, {**F, "sha256": SHA[::-1]}, P),
@@ -158,7 +160,7 @@ def test_the_delivery_hash_tells_deliveries_apart_and_equal_ones_not() -> None:
         # Mended, with the manifest of before: only reading it finds out, so it has to be read.
         of({**GOOD, "flights.csv": GOOD["flights.csv"][::-1]}, promised, P),
     ]
-    assert len({first.delivery_hash, *others}) == 7
+    assert len({first.hash, *others}) == 7
 
 
 class Moving(MemoryObjects):
@@ -179,7 +181,7 @@ def test_a_delivery_that_moves_while_it_is_read_is_tried_again_later() -> None:
     document = {"version": 1, "dataset": "air", "batch": "2013-01-02", "entries": [F, P]}
     objects.put(f"{PREFIX}_manifest.json", json.dumps(document).encode())
     with pytest.raises(DeliveryMoving) as caught:
-        receive(objects, AIR, RUN)
+        receive(objects, AIR, DAY, now=NOW)
     assert caught.value.exit_code == 75
 
 
@@ -194,7 +196,7 @@ DPC = Dataset(
     1 << 30,
     ("y1", "d"),
 )
-MONTH = Run("run-1", "dpc", "2024-04")
+MONTH = "2024-04"
 PARTS = "raw/yyyymm=2024-04/"
 
 
@@ -227,7 +229,7 @@ def parted(files: dict[str, bytes]) -> MemoryObjects:
 
 
 def test_every_part_is_received_by_its_own_manifest_and_its_files_are_told_apart() -> None:
-    received = receive(parted(WHOLE), DPC, MONTH)
+    received = receive(parted(WHOLE), DPC, MONTH, now=NOW)
     assert [(f.name, f.table, f.md5, f.version.key) for f in received.files] == [
         ("y1/a.txt", "raw.y1", None, f"{PARTS}y1/a.txt"),
         ("d/a.txt", "raw.d", "cd" * 16, f"{PARTS}d/a.txt"),
@@ -272,7 +274,7 @@ def test_parts_that_are_not_right_are_refused_by_name(
     files: dict[str, bytes], error: type[LakewardenError], named: str
 ) -> None:
     with pytest.raises(LakewardenError) as caught:
-        receive(parted(files), DPC, MONTH)
+        receive(parted(files), DPC, MONTH, now=NOW)
     assert type(caught.value) is error
     assert named in caught.value.message
     assert caught.value.exit_code == (2 if error is BatchUnknown else 3)
@@ -281,7 +283,9 @@ def test_parts_that_are_not_right_are_refused_by_name(
 
 def test_what_lies_beside_the_parts_is_no_part_of_the_batch() -> None:
     files = {**WHOLE, "_manifest.json": b"{", "y4/a.txt": b"1", "y1x/a.txt": b"1"}
-    assert receive(parted(files), DPC, MONTH) == receive(parted(WHOLE), DPC, MONTH)
+    assert receive(parted(files), DPC, MONTH, now=NOW) == receive(
+        parted(WHOLE), DPC, MONTH, now=NOW
+    )
 
 
 def test_the_delivery_hash_tells_parts_apart() -> None:
@@ -289,7 +293,7 @@ def test_the_delivery_hash_tells_parts_apart() -> None:
     bare = {k: v for k, v in WHOLE.items() if not k.endswith("b.txt") and "_" not in k}
     manifests = {"y1/_manifest.json": promised("a.txt"), "d/_manifest.json": promised("a.txt")}
     hashes = {
-        receive(parted({**files, **manifests}), DPC, MONTH).delivery_hash
+        receive(parted({**files, **manifests}), DPC, MONTH, now=NOW).hash
         for files in (bare, {**bare, "y1/a.txt": swapped["y1/a.txt"]})
     }
     assert len(hashes) == 2
@@ -306,4 +310,4 @@ def test_a_part_that_changes_while_another_is_listed_is_tried_again_later() -> N
     for name, body in WHOLE.items():
         objects.put(PARTS + name, body)
     with pytest.raises(DeliveryMoving):
-        receive(objects, DPC, MONTH)
+        receive(objects, DPC, MONTH, now=NOW)

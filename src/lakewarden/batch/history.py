@@ -9,6 +9,7 @@ import structlog
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.receipts import (
     Receipt,
+    ReceiptBatch,
     ReceiptUnreadable,
     RunSummary,
     RunUnknown,
@@ -22,12 +23,24 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
+class BatchRecord:
+    """One batch of a run. `error`: the code of what it was left out for."""
+
+    batch: str
+    loaded: int | None
+    quarantined: int | None
+    error: str | None
+
+
+@dataclass(frozen=True)
 class RunRecord:
-    """One run. `outcome`: published, unchanged (another version holds the batch), refused, failed,
-    left (not published, its branch is there to look at), running, or after which stage it died."""
+    """One run. `outcome`: published, unpublished, unchanged (another version holds the batch),
+    refused, failed, left (not published, its branch is there to look at), running, or after which
+    stage it died. `batch`: its batches as people write them."""
 
     dataset: str
     batch: str
+    batches: Sequence[BatchRecord]
     run: str
     at: datetime
     outcome: str
@@ -91,8 +104,12 @@ def _records(
 
 
 def runs_of(objects: Objects, dataset: str, batch: str) -> Sequence[str]:
-    """The runs of one batch, newest first."""
-    return [one.run for one in list_runs(objects, dataset) if one.last.batch == batch]
+    """The runs that took a batch, newest first."""
+    return [
+        summary.run
+        for summary in list_runs(objects, dataset)
+        if batch in (summary.last.batch, *(one.batch for one in summary.last.batches))
+    ]
 
 
 def find_run(objects: Objects, dataset: str, which: str) -> str:
@@ -107,15 +124,30 @@ def _record(
     return RunRecord(
         dataset=summary.dataset,
         batch=last.batch,
+        batches=tuple(map(_batch, last.batches)),
         run=summary.run,
         at=last.at,
-        outcome="published" if version is not None else _outcome(summary.last, left, alive),
+        outcome=_published(last) if version is not None else _outcome(last, left, alive),
         version=version,
         records_in=counts.records_in if counts else None,
         loaded=counts.loaded if counts else None,
         quarantined=counts.quarantined if counts else None,
         error=last.error.code if last.error and version is None else None,
     )
+
+
+def _batch(told: ReceiptBatch) -> BatchRecord:
+    counts = told.counts
+    return BatchRecord(
+        told.batch,
+        counts.loaded if counts else None,
+        counts.quarantined if counts else None,
+        told.error.code if told.error else None,
+    )
+
+
+def _published(last: Receipt) -> str:
+    return "unpublished" if any(one.withdrawn for one in last.batches) else "published"
 
 
 def _outcome(last: Receipt, left: bool, alive: bool | None) -> str:

@@ -302,7 +302,7 @@ class _Work:
         return write_local(cursor, rows, self.tables[name], folder, stem)
 
     def _stem(self, table: str, number: int) -> str:
-        return f"{self.run}-{table.replace('.', '-')}-{number:05d}"
+        return f"{self.run}-{self.batch}-{table.replace('.', '-')}-{number:05d}"
 
 
 @contextmanager

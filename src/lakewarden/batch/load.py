@@ -1,17 +1,16 @@
-"""Load: the delivered files become data files of the run's branch. Main is untouched.
+"""Load: the delivered files become data files, and those the rows of the run's branch.
 
-Always: records counted = rows loaded + rows quarantined = what the manifest promises.
+Main is untouched. Always: records counted = rows loaded + rows quarantined = what the manifest
+promises.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from pyiceberg.expressions import EqualTo, Reference
-from pyiceberg.expressions.literals import literal
-from pyiceberg.manifest import DataFile
+from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from lakewarden.aws.objects import ObjectChanged, ObjectMissing, Objects
@@ -22,18 +21,18 @@ from lakewarden.batch.model import (
     Counts,
     Dataset,
     DeliveredFile,
-    Loaded,
+    Delivery,
+    LoadedBatch,
     LoadedFile,
     Misfit,
-    Received,
     Run,
 )
 from lakewarden.batch.parsing.raw import raw_records
-from lakewarden.errors import Refused, TryAgain
+from lakewarden.batch.receive import NotReady
+from lakewarden.errors import Refused
 from lakewarden.lake.apply import table_for
-from lakewarden.lake.commit import stage
-from lakewarden.lake.model import Branch, Lake
-from lakewarden.tables.template import BATCH_COLUMN, FileFormat, Source, Template
+from lakewarden.lake.commit import rows_of, stage
+from lakewarden.tables.template import FileFormat, Source, Template
 
 
 class TooManyMisfits(Refused):
@@ -45,68 +44,76 @@ class TooManyMisfits(Refused):
         self.counts = counts
 
 
-class DeliveryGone(TryAgain):
+class DeliveryGone(NotReady):
     """A version that was received is not there any more: somebody delivers, or deletes."""
 
 
 def load(
-    received: Received,
+    delivery: Delivery,
+    run: Run,
     dataset: Dataset,
-    branch: Branch,
+    tables: Mapping[str, Table],
     *,
-    lake: Lake,
     objects: Objects,
     templates: Mapping[str, Template],
-    replaces: bool,
     config: IntakeConfig,
-) -> Loaded:
-    """Read every file once, write what fits, quarantine what does not, commit on the branch.
+) -> LoadedBatch:
+    """Read every file of a batch once, write what fits as data files, quarantine what does not.
 
-    `replaces`: the tables may hold rows of this batch, which are deleted in the same commit.
-    Raises Refused for bad data (nothing but the quarantine is left behind), ScratchFull,
-    DeliveryGone."""
-    run = received.run
-    catalog = lake.catalog(branch)
-    tables = {name: table_for(catalog, templates[name]) for name in dataset.tables}
+    tables: the branch's, by template. Raises Refused for bad data (nothing but the quarantine is
+    left behind), ScratchFull, DeliveryGone."""
     with local_trouble(config.scratch), _still_there():
         intake = take_in(
             run.id,
-            run.batch,
-            received.files,
+            delivery.batch,
+            delivery.files,
             objects=objects,
             templates=templates,
             tables=tables,
             max_bytes=dataset.max_bytes,
             config=config,
         )
-        misfits = _misfits(received, intake, objects, templates, dataset, config.scratch)
+        misfits = _misfits(delivery, intake, objects, templates, dataset, config.scratch)
         first = next(misfits, None)
-        every = chain([first], misfits) if first else ()
-        kept = quarantine.write(objects, run, (each.misfit for each in every), config.scratch)
+        every = (each.misfit for each in chain([first], misfits)) if first else ()
+        key = quarantine.key_of(run.dataset, delivery.batch, run.id)
+        kept = key if quarantine.write(objects, key, every, config.scratch) else None
     counts = _total(intake)
     if first and kept and counts.share > dataset.max_share:
-        raise _too_many(dataset, run, counts, first, kept)
-    for name, table in tables.items():
-        _stage(table, intake.data_files[name], run, replaces=replaces)
-    files = [_loaded_file(file, intake, number) for number, file in enumerate(received.files)]
-    return Loaded(received, branch, files, intake.data_files, kept, counts)
+        raise _too_many(dataset, delivery.batch, counts, first, kept)
+    files = [_loaded_file(file, intake, number) for number, file in enumerate(delivery.files)]
+    return LoadedBatch(delivery, files, intake.data_files, kept, counts)
 
 
-def stage_again(
-    loaded: Loaded,
-    branch: Branch,
+def tables_on(
+    catalog: Catalog, dataset: Dataset, templates: Mapping[str, Template]
+) -> Mapping[str, Table]:
+    """The dataset's tables on a branch, made where they are missing; raises TableDrifted."""
+    return {name: table_for(catalog, templates[name]) for name in dataset.tables}
+
+
+def put_rows(
+    tables: Mapping[str, Table],
+    batches: Sequence[LoadedBatch],
+    run: Run,
     *,
-    lake: Lake,
-    templates: Mapping[str, Template],
-    replaces: bool,
-) -> Loaded:
-    """The same data files on a new branch: main moved underneath, the delivery did not."""
-    catalog = lake.catalog(branch)
-    for name, data_files in loaded.data_files.items():
-        # It may have been made on the branch that is gone, and it may have changed since.
-        table = table_for(catalog, templates[name])
-        _stage(table, data_files, loaded.received.run, replaces=replaces)
-    return replace(loaded, branch=branch)
+    replacing: Collection[str],
+) -> None:
+    """Commit loaded batches to their tables, one commit a table; the rows of the batches
+    `replacing` go in the same commit."""
+    for name, table in tables.items():
+        stage(
+            table,
+            [file for one in batches for file in one.data_files[name]],
+            replacing=rows_of(replacing) if replacing else None,
+            properties={"lakewarden.run": run.id, "lakewarden.batch": run.span},
+        )
+
+
+def remove_rows(table: Table, batches: Collection[str], run: Run) -> None:
+    """The rows of batches go from a table, in one commit."""
+    properties = {"lakewarden.run": run.id, "lakewarden.batch": run.span}
+    stage(table, (), replacing=rows_of(batches), properties=properties)
 
 
 @contextmanager
@@ -118,16 +125,6 @@ def _still_there() -> Iterator[None]:
             f"the delivery changed after it was received: {error.message}",
             hint="Wait until the delivery is done, then run the same command again.",
         ) from error
-
-
-def _stage(table: Table, data_files: Sequence[DataFile], run: Run, *, replaces: bool) -> None:
-    this_batch = EqualTo(term=Reference(BATCH_COLUMN), value=literal(run.batch))
-    stage(
-        table,
-        data_files,
-        replacing=this_batch if replaces else None,
-        properties={"lakewarden.run": run.id, "lakewarden.batch": run.batch},
-    )
 
 
 def _total(intake: Intake) -> Counts:
@@ -153,7 +150,7 @@ class _Placed:
 
 
 def _misfits(
-    received: Received,
+    delivery: Delivery,
     intake: Intake,
     objects: Objects,
     templates: Mapping[str, Template],
@@ -161,7 +158,7 @@ def _misfits(
     scratch: Path,
 ) -> Iterator[_Placed]:
     """Each record that does not fit, with its bytes as delivered."""
-    for file, reading in zip(received.files, intake.readings, strict=True):
+    for file, reading in zip(delivery.files, intake.readings, strict=True):
         defects = {defect.number: defect for defect in intake.defects.get(file.name, ())}
         if not defects:
             continue
@@ -189,7 +186,7 @@ def _misfits(
 
 
 def _too_many(
-    dataset: Dataset, run: Run, counts: Counts, first: _Placed, kept: str
+    dataset: Dataset, batch: str, counts: Counts, first: _Placed, kept: str
 ) -> TooManyMisfits:
     allowed = f"{100 * dataset.max_share:g} %" if dataset.max_share else "none"
     misfit, line = first.misfit, first.physical_line
@@ -200,7 +197,7 @@ def _too_many(
         f"{counts.quarantined:,} of {counts.records_in:,} records do not fit, and"
         f" {dataset.name} allows {allowed}; the first: {misfit.file}, record"
         f" {misfit.line}{on_line}{column}: {what}",
-        hint=f"lakewarden quarantine show {run.dataset} {run.batch}",
+        hint=f"lakewarden quarantine show {dataset.name} {batch}",
         quarantine=kept,
         counts=counts,
     )

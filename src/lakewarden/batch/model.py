@@ -2,16 +2,33 @@
 
 delivery ─ receive ─▶ Received ─ load ─▶ Loaded ─ transform ─▶ Transformed ─ audit ─▶ Audited
          ─ publish ─▶ Published
+
+A run takes one batch, or several of one dataset: those are received and loaded one by one, and
+transformed, audited and published together.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from pyiceberg.manifest import DataFile
 
 from lakewarden.aws.objects import ObjectVersion
+from lakewarden.errors import LakewardenError
 from lakewarden.lake.model import Branch, Publication
+
+
+@dataclass(frozen=True)
+class Complete:
+    """How a delivery (each part of it) is known to be whole: by its manifest; by a file of this
+    name, written last; or by having lain still for so long, which proves nothing."""
+
+    marker: str | None = None
+    settled: timedelta | None = None
+
+    def __str__(self) -> str:
+        return "marker" if self.marker else "settled" if self.settled else "manifest"
 
 
 @dataclass(frozen=True)
@@ -25,15 +42,26 @@ class Dataset:
     max_share: float  # above this share of misfit rows the batch is refused
     max_bytes: int  # of one file, unpacked
     parts: Sequence[str] = ()  # complete when every part is; none: delivered as one
+    complete: Complete = Complete()
 
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt to publish one batch."""
+    """One attempt to change main for these batches of a dataset, in their order."""
 
     id: str
     dataset: str
-    batch: str
+    batches: tuple[str, ...]
+
+    @property
+    def span(self) -> str:
+        """The batches as people write them: 2013-01-01, or 2013-01-01..2013-01-31."""
+        return span(self.batches)
+
+
+def span(batches: Sequence[str]) -> str:
+    """Batches in order, in few words: the only one, or the first and the last."""
+    return batches[0] if len(batches) == 1 else f"{batches[0]}..{batches[-1]}"
 
 
 @dataclass(frozen=True)
@@ -63,11 +91,30 @@ class DeliveredFile:
 
 
 @dataclass(frozen=True)
-class Received:
-    run: Run
+class Delivery:
+    """One batch as it was delivered: whole, and every file pinned."""
+
+    batch: str
     files: Sequence[DeliveredFile]
-    delivery_hash: str  # equal for equal deliveries
-    completeness: str  # manifest
+    hash: str  # equal for equal deliveries
+    completeness: str  # how it was known to be complete: manifest | marker | settled
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A batch of a set that this run goes on without, and why."""
+
+    batch: str
+    error: LakewardenError
+
+
+@dataclass(frozen=True)
+class Received:
+    """The deliveries that there is something to do for."""
+
+    run: Run
+    deliveries: Sequence[Delivery]
+    left_out: Sequence[LeftOut] = ()
 
 
 @dataclass(frozen=True)
@@ -94,15 +141,47 @@ class LoadedFile:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Data files are in the bucket and committed on the branch; main is untouched."""
+class LoadedBatch:
+    """One batch, read and written as data files: they are in the bucket, and in no table yet."""
 
-    received: Received
-    branch: Branch
+    delivery: Delivery
     files: Sequence[LoadedFile]
-    data_files: Mapping[str, Sequence[DataFile]]  # table → what was added, for staging again
+    data_files: Mapping[str, Sequence[DataFile]]  # by table
     quarantine: str | None  # key of the quarantine file
     counts: Counts
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run has put on its branch; main is untouched. `touched`: tables whose rows changed.
+
+    Batches are loaded, or withdrawn (their rows are gone); or neither, where models are to be
+    built again: `models` names them."""
+
+    run: Run
+    branch: Branch
+    touched: frozenset[str]
+    batches: Sequence[LoadedBatch] = ()
+    withdrawn: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    left_out: Sequence[LeftOut] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The batches whose rows are to be as the models make them: `var('batches')`."""
+        if self.models:
+            return self.run.batches
+        return (*(one.delivery.batch for one in self.batches), *self.withdrawn)
+
+    @property
+    def counts(self) -> Counts:
+        """Of all batches together."""
+        every = [one.counts for one in self.batches]
+        return Counts(
+            sum(counts.records_in for counts in every),
+            sum(counts.loaded for counts in every),
+            sum(counts.quarantined for counts in every),
+        )
 
 
 @dataclass(frozen=True)
@@ -118,6 +197,16 @@ class TestResult:
 
 
 @dataclass(frozen=True)
+class ModelOutput:
+    """The rows that a model wrote to its table of the lake, as data files: they serve again where
+    main moved elsewhere."""
+
+    node: str  # dbt's unique id
+    table: str
+    data_files: Sequence[DataFile]
+
+
+@dataclass(frozen=True)
 class Transformed:
     """Models are built, the marked ones written to the branch, and tested as written."""
 
@@ -126,6 +215,12 @@ class Transformed:
     tests: Sequence[TestResult]
     reads: frozenset[str]  # lake tables that the models read
     artifacts: Path | None  # a folder with dbt's artifacts and log; None where nothing ran
+    outputs: Sequence[ModelOutput] = ()
+
+    @property
+    def asserted(self) -> frozenset[str]:
+        """The tables that have to be where the branch began when it is published."""
+        return self.reads | self.loaded.touched | {one.table for one in self.outputs}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Quarantine files: the records that did not fit, kept byte for byte for mending.
 
-One Parquet file a run, `ops/quarantine/<dataset>/<run>.parquet`. Its column `raw` is row data:
-nothing here logs it, and listing does not open the files.
+One Parquet file a batch and run, `ops/quarantine/<dataset>/<batch>/<run>.parquet`. Its column
+`raw` is row data: nothing here logs it, and listing does not open the files.
 """
 
 import tempfile
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.delivery.keys import quoted
-from lakewarden.batch.model import Misfit, Run
+from lakewarden.batch.model import Misfit
 from lakewarden.errors import Failed, WrongUsage
 
 PREFIX = "ops/quarantine/"
@@ -49,35 +49,36 @@ class QuarantineUnreadable(Failed):
 
 @dataclass(frozen=True)
 class QuarantineFile:
-    """One run's quarantine, told without opening it."""
+    """What one run quarantined of one batch, told without opening it."""
 
     key: str
     dataset: str
+    batch: str | None  # None where an earlier release kept it, which did not say
     run: str
     bytes: int
     at: datetime
 
 
-def key_of(run: Run) -> str:
-    """Where a run's quarantine is kept."""
-    return f"{PREFIX}{run.dataset}/{run.id}.parquet"
+def key_of(dataset: str, batch: str, run: str) -> str:
+    """Where a run's quarantine of a batch is kept."""
+    return f"{PREFIX}{dataset}/{batch}/{run}.parquet"
 
 
-def write(objects: Objects, run: Run, misfits: Iterable[Misfit], scratch: Path) -> str | None:
-    """Keep a run's misfits, in the order given; their key, or None where there are none.
+def write(objects: Objects, key: str, misfits: Iterable[Misfit], scratch: Path) -> bool:
+    """Keep misfits, in the order given; False, and nothing kept, where there are none.
 
     Takes memory for some megabytes of them, and room in the folder `scratch` for all.
     """
     rest = iter(misfits)
     if (first := next(rest, None)) is None:
-        return None
+        return False
     with tempfile.NamedTemporaryFile(dir=scratch, suffix=".parquet") as file:
         with pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer:
             for batch in _batches(chain([first], rest)):
                 writer.write_batch(_columns(batch))
         file.flush()
-        objects.upload(key_of(run), Path(file.name))
-    return key_of(run)
+        objects.upload(key, Path(file.name))
+    return True
 
 
 def _batches(misfits: Iterable[Misfit]) -> Iterator[list[Misfit]]:
@@ -144,12 +145,17 @@ def _unreadable(key: str, found: str) -> QuarantineUnreadable:
     )
 
 
-def list_quarantines(objects: Objects, dataset: str | None = None) -> list[QuarantineFile]:
-    """The quarantine files of a dataset (or of all), newest first."""
+def list_quarantines(
+    objects: Objects, dataset: str | None = None, batch: str | None = None
+) -> list[QuarantineFile]:
+    """The quarantine files of all datasets, of one, or of one of its batches; newest first."""
     found = []
-    for version in objects.list(f"{PREFIX}{dataset}/" if dataset else PREFIX):
-        name, _, file = version.key.removeprefix(PREFIX).partition("/")
-        if file.endswith(".parquet") and "/" not in file:
-            run = file.removesuffix(".parquet")
-            found.append(QuarantineFile(version.key, name, run, version.size, version.modified))
-    return sorted(found, key=lambda quarantine: (quarantine.at, quarantine.key), reverse=True)
+    within = "".join(f"{name}/" for name in (dataset, batch) if name)
+    for version in objects.list(f"{PREFIX}{within}"):
+        parts = version.key.removeprefix(PREFIX).split("/")
+        if len(parts) == 3 and parts[2].endswith(".parquet"):
+            run = parts[2].removesuffix(".parquet")
+            found.append(
+                QuarantineFile(version.key, parts[0], parts[1], run, version.size, version.modified)
+            )
+    return sorted(found, key=lambda one: (one.run, one.key), reverse=True)

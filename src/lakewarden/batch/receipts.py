@@ -7,7 +7,7 @@ only its class, since a library's message may quote a cell.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -16,21 +16,24 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from lakewarden.aws.objects import Objects, ObjectVersion
 from lakewarden.batch.delivery.keys import quoted
+from lakewarden.batch.load import TooManyMisfits
 from lakewarden.batch.model import (
     Audited,
     Counts,
+    LeftOut,
     Loaded,
     Published,
     Received,
     Run,
     Transformed,
+    span,
 )
 from lakewarden.errors import Failed, LakewardenError, Refused, WrongUsage
 from lakewarden.lake.model import Publication
 from lakewarden.records.stream import Stream
 
 PREFIX = "ops/batches/"
-STAGES = ("receive", "load", "transform", "audit", "publish")
+FORMAT: Literal[2] = 2  # 1 told of one batch only, see _of_format_1
 _RECEIPT = re.compile(r"[0-9]{4,}-[a-z]+\.json")
 _MESSAGE_LENGTH = 4000
 
@@ -93,6 +96,18 @@ class ReceiptObject(_Part):
         )
 
 
+class ReceiptBatch(_Part):
+    """One batch of the run. `error`: why the run went on without it."""
+
+    batch: str
+    counts: ReceiptCounts | None = None
+    completeness: str | None = None  # how the delivery was known to be complete
+    delivery_hash: str | None = None
+    quarantine: str | None = None  # key of the quarantine file
+    withdrawn: bool = False
+    error: ReceiptError | None = None
+
+
 class ReceiptTable(_Part):
     """Metadata locations; None where there was no table."""
 
@@ -107,12 +122,13 @@ class ReceiptTest(_Part):
 
 
 class Receipt(_Part):
-    """One stage of one run. `seconds` is how long the stage took, `at` when it ended."""
+    """One stage of one run. `seconds` is how long the stage took, `at` when it ended; `counts`
+    are of all batches together."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = FORMAT
     dataset: str
-    batch: str
     run: str
+    batches: tuple[ReceiptBatch, ...]
     stage: str
     outcome: Literal["ok", "refused", "failed"]
     at: datetime
@@ -121,14 +137,16 @@ class Receipt(_Part):
     counts: ReceiptCounts | None = None
     tables: Mapping[str, ReceiptTable] = {}
     objects: tuple[ReceiptObject, ...] = ()
-    completeness: str | None = None  # how the delivery was known to be complete
-    delivery_hash: str | None = None
     branch: str | None = None
-    quarantine: str | None = None  # key of the quarantine file
     models: tuple[str, ...] = ()
     tests: tuple[ReceiptTest, ...] = ()
     accepted: str | None = None  # the failing test that somebody took on their word
     version: int | None = None  # of the publication; without tables: of an earlier run's
+
+    @property
+    def batch(self) -> str:
+        """The batches as people write them: the only one, or the first and the last."""
+        return span([one.batch for one in self.batches])
 
     def body(self) -> dict[str, JsonValue]:
         """As JSON values, without what is not known."""
@@ -146,25 +164,25 @@ def receipt_of(
     *,
     at: datetime,
     seconds: float,
-    counts: Counts | None = None,
-    quarantine: str | None = None,
+    left_out: Sequence[LeftOut] = (),
 ) -> Receipt:
-    """The receipt of a stage that ended with a result or with an error.
-
-    `counts` and `quarantine` are for an error that came after records were counted and kept; a
-    result brings its own.
-    """
-    told: dict[str, object] = {"counts": counts and ReceiptCounts.of(counts)}
-    told["quarantine"] = quarantine
+    """The receipt of a stage that ended with a result or with an error."""
+    known = {batch: ReceiptBatch(batch=batch) for batch in run.batches}
+    known |= {one.batch: _without(one) for one in left_out}
+    told: dict[str, object] = {}
     if isinstance(outcome, BaseException):
         told["error"] = _error(outcome)
+        if isinstance(outcome, TooManyMisfits):
+            told["counts"] = ReceiptCounts.of(outcome.counts)
+            known |= {one: _without(LeftOut(one, outcome)) for one in run.batches}
     else:
-        told |= _told(outcome)
+        told = _told(outcome)
+        known |= {one.batch: one for one in _batches(outcome)}
     return Receipt.model_validate(
         {
             "dataset": run.dataset,
-            "batch": run.batch,
             "run": run.id,
+            "batches": [known[batch] for batch in sorted(known)],
             "stage": stage,
             "outcome": _outcome(outcome),
             "at": at,
@@ -172,6 +190,47 @@ def receipt_of(
             **told,
         }
     )
+
+
+def _without(one: LeftOut) -> ReceiptBatch:
+    if isinstance(one.error, TooManyMisfits):
+        counts, kept = ReceiptCounts.of(one.error.counts), one.error.quarantine
+        return ReceiptBatch(
+            batch=one.batch, counts=counts, quarantine=kept, error=_error(one.error)
+        )
+    return ReceiptBatch(batch=one.batch, error=_error(one.error))
+
+
+def _batches(result: Told) -> Sequence[ReceiptBatch]:
+    """What a result has to say of single batches."""
+    match result:
+        case Received():
+            return [
+                ReceiptBatch(batch=d.batch, completeness=d.completeness, delivery_hash=d.hash)
+                for d in result.deliveries
+            ]
+        case Loaded():
+            return [
+                *(
+                    ReceiptBatch(
+                        batch=one.delivery.batch,
+                        counts=ReceiptCounts.of(one.counts),
+                        completeness=one.delivery.completeness,
+                        delivery_hash=one.delivery.hash,
+                        quarantine=one.quarantine,
+                    )
+                    for one in result.batches
+                ),
+                *(ReceiptBatch(batch=batch, withdrawn=True) for batch in result.withdrawn),
+            ]
+        case Transformed():
+            return _batches(result.loaded)
+        case Audited():
+            return _batches(result.transformed)
+        case Published():
+            return _batches(result.audited)
+        case Publication():
+            return ()
 
 
 def _outcome(outcome: Told | BaseException) -> str:
@@ -198,15 +257,17 @@ def _told(result: Told) -> dict[str, object]:
     """What a result has to say. Counts go on to every later stage, long lists do not."""
     match result:
         case Received():
-            files = [ReceiptObject.of(f.version, f.sha256, f.records) for f in result.files]
-            return {
-                "objects": files,
-                "completeness": result.completeness,
-                "delivery_hash": result.delivery_hash,
-            }
+            files = [
+                ReceiptObject.of(file.version, file.sha256, file.records)
+                for delivery in result.deliveries
+                for file in delivery.files
+            ]
+            return {"objects": files}
         case Loaded():
             read = [
-                ReceiptObject.of(f.version, f.sha256, f.counts.records_in) for f in result.files
+                ReceiptObject.of(file.version, file.sha256, file.counts.records_in)
+                for one in result.batches
+                for file in one.files
             ]
             return {**_loaded(result), "objects": read}
         case Transformed():
@@ -233,11 +294,8 @@ def _told(result: Told) -> dict[str, object]:
 
 
 def _loaded(loaded: Loaded) -> dict[str, object]:
-    return {
-        "counts": ReceiptCounts.of(loaded.counts),
-        "quarantine": loaded.quarantine,
-        "branch": loaded.branch.name,
-    }
+    counts = ReceiptCounts.of(loaded.counts) if loaded.batches else None
+    return {"counts": counts, "branch": loaded.branch.name}
 
 
 # ── reading ─────────────────────────────────────────────────────────────────────────────────────
@@ -286,16 +344,25 @@ def receipts_of(objects: Objects, dataset: str, run: str) -> list[Receipt]:
 
 
 def parse_receipt(body: object, *, key: str) -> Receipt:
-    """A stored receipt of format 1, also one of a later release that has more fields."""
+    """A stored receipt of format 1 or 2, also one of a later release that has more fields."""
     try:
+        if isinstance(body, dict) and body.get("format") == 1:
+            body = _of_format_1(body)
         return Receipt.model_validate(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "the whole"
     raise ReceiptUnreadable(
-        f"{key}: expected a receipt of format 1, but {field} is not as it should be",
+        f"{key}: expected a receipt of format {FORMAT}, but {field} is not as it should be",
         hint="Was it written by a newer release? Read it with that one.",
     )
+
+
+def _of_format_1(body: Mapping[str, object]) -> Mapping[str, object]:
+    """As format 2 tells it: what was said of the one batch is said in a list of batches."""
+    of_batch = ("batch", "completeness", "delivery_hash", "quarantine", "counts")
+    told = {key: body[key] for key in of_batch if key in body}
+    return {**body, "format": FORMAT, "batches": [told]}
 
 
 def _read(objects: Objects, version: ObjectVersion) -> Receipt:

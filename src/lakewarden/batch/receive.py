@@ -1,5 +1,7 @@
 """Receive a delivery: find out whether it is whole, and pin every byte of it.
 
+Whole by its manifest, by a marker that was written last, or by having lain still for some time.
+
 Nothing is downloaded but manifests. What the manifest promises of the content (hashes, counts) is
 checked by the load, which reads the versions that are pinned here.
 """
@@ -8,20 +10,22 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 from lakewarden.aws.objects import ObjectMissing, Objects, ObjectVersion
 from lakewarden.batch.delivery.inventory import (
     FileNotDeliverable,
     PartMissing,
-    is_marker,
+    is_folder,
+    is_manifest,
     listed,
     promise_of,
 )
 from lakewarden.batch.delivery.keys import Landing, landings_of, quoted
 from lakewarden.batch.delivery.manifest import Entry, Manifest
 from lakewarden.batch.delivery.manifest_read import check_bytes
-from lakewarden.batch.model import Dataset, DeliveredFile, Received, Run
+from lakewarden.batch.model import Dataset, DeliveredFile, Delivery
 from lakewarden.errors import Refused, TryAgain, WrongUsage
 
 
@@ -29,8 +33,20 @@ class BatchUnknown(WrongUsage):
     """Nothing was ever delivered under this batch key."""
 
 
-class DeliveryMoving(TryAgain):
+class NotReady(TryAgain):
+    """The delivery is on its way: later it may be whole."""
+
+
+class DeliveryMoving(NotReady):
     """The delivery changed while it was looked at: somebody is delivering."""
+
+
+class MarkerMissing(NotReady):
+    """The file that says that the delivery is whole is not there, or older than what it is for."""
+
+
+class NotSettled(NotReady):
+    """Something of the delivery came only a while ago; more may follow."""
 
 
 class FileMissing(Refused):
@@ -70,18 +86,22 @@ class _Part:
     data: Mapping[str, ObjectVersion]
 
 
-def receive(objects: Objects, dataset: Dataset, run: Run) -> Received:
-    """The delivery of a run's batch, checked and pinned: all parts of it, each by its manifest.
+# Of two answers of a store about one version, a write's time may differ by a second.
+_CLOCK = timedelta(seconds=2)
+
+
+def receive(objects: Objects, dataset: Dataset, batch: str, *, now: datetime) -> Delivery:
+    """The delivery of a batch, checked and pinned: all parts of it. What manifests promise is
+    checked also where they are not what makes it complete.
 
     Every table of the dataset needs at least one file; it may go without only where a manifest
     names a file for it as not mandatory. Globs match a file's name within the batch, which begins
     with its part where there are parts. A glob's `*` also matches slashes; case counts.
     Raises BatchUnknown, a ManifestRefused, the errors of this module, StorageUnavailable.
     """
-    landings = landings_of(dataset, run.batch, objects.bucket)
-    # The other ways in which a delivery can be complete (a marker, having settled) belong here.
+    landings = landings_of(dataset, batch, objects.bucket)
     parts = [
-        _by_manifest(objects, landing, files)
+        _part(objects, dataset, landing, files, now)
         for landing, files in _listings(objects, landings).items()
     ]
     for part in parts:
@@ -92,8 +112,14 @@ def receive(objects: Objects, dataset: Dataset, run: Run) -> Received:
         for entry in part.manifest.entries
         if entry.name in part.data
     ]
-    _check_tables(dataset, run.batch, parts, files)
-    return Received(run, tuple(files), delivery_hash(files), "manifest")
+    _check_tables(dataset, batch, parts, files)
+    return Delivery(batch, tuple(files), delivery_hash(files), str(dataset.complete))
+
+
+def is_delivered(objects: Objects, dataset: Dataset, batch: str) -> bool:
+    """Whether anything at all lies there under this batch key, whole or not."""
+    landings = landings_of(dataset, batch, objects.bucket)
+    return any(not is_folder(v) for one in landings for v in objects.list(one.prefix))
 
 
 def _listings(
@@ -110,7 +136,7 @@ def _listings(
         if before != list(objects.list(landing.prefix)):
             raise _moving(landing)
     files = {
-        landing: {landing.name(v.key): v for v in versions if not is_marker(v)}
+        landing: {landing.name(v.key): v for v in versions if not is_folder(v)}
         for landing, versions in zip(landings, found, strict=True)
     }
     _check_delivered(files)
@@ -154,6 +180,56 @@ def _moving(landing: Landing) -> DeliveryMoving:
         f"s3://{landing.bucket}/{landing.prefix} changed while it was read",
         hint="Wait until the delivery is done, then run the same command again.",
     )
+
+
+def _part(
+    objects: Objects,
+    dataset: Dataset,
+    landing: Landing,
+    found: Mapping[str, ObjectVersion],
+    now: datetime,
+) -> _Part:
+    complete = dataset.complete
+    if complete.marker:
+        found = _marked(landing, found, complete.marker)
+    elif complete.settled:
+        _check_settled(landing, found.values(), complete.settled, now)
+    if not (complete.marker or complete.settled) or any(map(is_manifest, found)):
+        return _by_manifest(objects, landing, found)
+    entries = tuple(Entry(name, size=version.size) for name, version in sorted(found.items()))
+    return _Part(landing, Manifest(landing.dataset, landing.batch, None, entries), found)
+
+
+def _marked(
+    landing: Landing, found: Mapping[str, ObjectVersion], name: str
+) -> Mapping[str, ObjectVersion]:
+    """The files that a marker is for."""
+    if name not in found:
+        raise MarkerMissing(
+            f"s3://{landing.bucket}/{landing.prefix}: {quoted(name)} is not there yet",
+            hint="Wait until the delivery is done, then run the same command again.",
+        )
+    files = {other: version for other, version in found.items() if other != name}
+    newer = [n for n, v in files.items() if v.modified > found[name].modified + _CLOCK]
+    if newer:
+        raise MarkerMissing(
+            f"s3://{landing.bucket}/{landing.prefix}: {listed(newer)} came after {quoted(name)}",
+            hint=f"Is somebody delivering? {quoted(name)} has to be written last: write it again.",
+        )
+    return files
+
+
+def _check_settled(
+    landing: Landing, found: Iterable[ObjectVersion], least: timedelta, now: datetime
+) -> None:
+    still = now - max(version.modified for version in found)
+    if still < least:
+        left = max(1, round((least - still).total_seconds()))
+        raise NotSettled(
+            f"s3://{landing.bucket}/{landing.prefix} changed a while ago; if nothing more comes it"
+            f" counts as complete in {left} s",
+            hint="Run the same command again then.",
+        )
 
 
 def _by_manifest(objects: Objects, landing: Landing, found: Mapping[str, ObjectVersion]) -> _Part:

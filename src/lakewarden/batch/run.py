@@ -1,426 +1,228 @@
-"""A batch from delivery to publish: receive → load → transform → audit → publish.
+"""Batches from delivery to publish: receive → load, then what every run does (conductor.py).
 
-Main moves in the last stage, for all tables at once, or not at all. Whatever ends a run before
-that (an error, Ctrl-C, kill -9) leaves main as it was; the next run finds the dead one by its
-lease, fences it in the catalog, and starts again on a branch of its own.
+A set of batches is received and loaded one by one, and transformed, tested and published together:
+its models are built once. What is wrong with one of them concerns no other.
 """
 
 import hashlib
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import cached_property
-from pathlib import Path
-from threading import Thread
-from typing import TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import structlog
+from pyiceberg.table import Table
 
 from lakewarden.aws.objects import Objects
-from lakewarden.batch.audit import audit
-from lakewarden.batch.delivery.keys import parse_key
-from lakewarden.batch.duck import DuckConfig
+from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop, conduct
+from lakewarden.batch.delivery.keys import keys_between, parse_key
 from lakewarden.batch.intake import IntakeConfig
-from lakewarden.batch.load import TooManyMisfits, load, stage_again
-from lakewarden.batch.model import Audited, Counts, Dataset, Loaded, Published, Received, Run
-from lakewarden.batch.models.project import DbtProject, project_digest
-from lakewarden.batch.publish import publish
-from lakewarden.batch.receipts import PREFIX, STAGES, Result, Told, receipt_of
-from lakewarden.batch.receive import receive
-from lakewarden.batch.transform import transform
-from lakewarden.errors import LakewardenError, TryAgain
-from lakewarden.lake.model import (
-    BaseMoved,
-    Branch,
-    CatalogUnavailable,
-    Lake,
-    Override,
-    Publication,
-    RunFenced,
-    TakenOver,
+from lakewarden.batch.load import load, put_rows, tables_on
+from lakewarden.batch.model import (
+    Dataset,
+    Delivery,
+    Loaded,
+    LoadedBatch,
+    Received,
 )
-from lakewarden.lake.store import store_errors
-from lakewarden.records.lease import Holder, Keeper, acquire
-from lakewarden.records.stream import Stream
+from lakewarden.batch.models.project import DbtProject, project_digest
+from lakewarden.batch.receive import BatchUnknown, NotReady, is_delivered, receive
+from lakewarden.errors import Refused
+from lakewarden.lake.model import Branch, Contribution, Lake, Override, Publication
+from lakewarden.records.lease import Holder
 from lakewarden.tables.template import Template
 
-_log = structlog.get_logger(__name__)
-_T = TypeVar("_T", bound=Result)
-
-LEASES = "ops/leases/"
-# A base that moves this often is a sign that runs should not be side by side.
-_ATTEMPTS = 5
-_INTERRUPTED_SECONDS = 2.0  # for a receipt, after Ctrl-C
+# What may be wrong with one batch, so that a set can go on without it.
+_OF_ONE_BATCH = (Refused, NotReady)
 
 
-class GaveUp(TryAgain):
-    """Others published the same tables again and again while this run was under way."""
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What a run works with. `scratch` holds one folder a run; `now` is the clock."""
-
-    lake: Lake
-    objects: Objects
-    templates: Mapping[str, Template]
-    dbt: DbtProject | None
-    duck: DuckConfig
-    scratch: Path
-    part_bytes: int
-    now: Callable[[], datetime]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked for: `accept` publishes in spite of one failing test, on somebody's word."""
-
-    dataset: Dataset
-    batch: str
-    publish: bool = True
-    accept: Override | None = None
-    take_over: bool = False
-
-
-@dataclass(frozen=True)
-class StageDone:
-    """Told after each stage that ended well."""
-
-    stage: str
-    seconds: float
-    result: Result
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a run. `publication`: the new one, or for `unchanged` the one that holds.
-    `branch`: what --no-publish left to look at."""
-
-    run: Run
-    status: str  # published | unchanged | left
-    counts: Counts | None
-    publication: Publication | None
-    branch: str | None
-    result: Published | Audited | None
-
-
-def run_batch(
-    request: Request,
+def run_batches(
+    dataset: Dataset,
+    batches: Sequence[str],
+    terms: Terms,
     workshop: Workshop,
     holder: Holder,
     *,
     tell: Callable[[StageDone], None] = lambda done: None,
 ) -> Outcome:
-    """Bring one batch to main, or say why not; every error leaves main as it was.
+    """Bring batches to main together, or say why not; every error leaves main as it was.
 
-    Raises Refused for wrong data, TryAgain where something outside was away or busy."""
-    batch = str(parse_key(request.dataset.key_form, request.batch))
-    run = Run(holder.run, request.dataset.name, batch)
-    with (
-        structlog.contextvars.bound_contextvars(dataset=run.dataset, batch=batch, run=run.id),
-        _lease(request, workshop, run, holder) as keeper,
-    ):
-        work = _Work(request, workshop, run, tell, leave=keeper.leave)
-        try:
-            return work.run()
-        finally:
-            shutil.rmtree(work.scratch, ignore_errors=True)
+    Raises BatchKeyInvalid, Refused for wrong data, TryAgain where something outside was away or
+    busy; what is wrong with single batches is told in the outcome, unless the terms are strict."""
+    keys = [str(parse_key(dataset.key_form, batch)) for batch in batches]
+    job = _Load(dataset, workshop.templates)
+    return conduct(job, dataset.name, keys, terms, workshop, holder, tell=tell)
+
+
+def delivered(
+    objects: Objects, lake: Lake, dataset: Dataset, first: str, last: str
+) -> Sequence[str]:
+    """The batches from the first to the last that something was delivered of, in order; without
+    those that somebody took out of main: they come back when they are asked for by name.
+
+    Raises BatchKeyInvalid, RangeBackwards, BatchUnknown where there is none."""
+    keys = keys_between(parse_key(dataset.key_form, first), parse_key(dataset.key_form, last))
+    out = {
+        one.contribution.batch
+        for one in newest_of_each(lake.publications(dataset.name))
+        if one.contribution.withdrawn
+    }
+    found = [str(key) for key in keys if is_delivered(objects, dataset, str(key))]
+    if not found:
+        raise BatchUnknown(
+            f"nothing was delivered of {dataset.name} from {first} to {last}",
+            hint=f'"lakewarden batch deliver {dataset.name} BATCH DIR" delivers a batch.',
+        )
+    return [batch for batch in found if batch not in out]
+
+
+def groups(batches: Sequence[str], most: int) -> Iterator[Sequence[str]]:
+    """The batches in order, so many at a time."""
+    for start in range(0, len(batches), most):
+        yield batches[start : start + most]
+
+
+def newest_of_each(publications: Iterable[Publication]) -> Sequence[Publication]:
+    """Of publications of one dataset, newest first: the newest of each batch."""
+    found: dict[str | None, Publication] = {}
+    for one in publications:
+        found.setdefault(one.contribution.batch, one)
+    return list(found.values())
 
 
 def inputs_hash(
-    received: Received,
-    dataset: Dataset,
-    templates: Mapping[str, Template],
-    dbt: DbtProject | None,
+    delivery: Delivery, dataset: Dataset, templates: Mapping[str, Template], project: str | None
 ) -> str:
-    """Equal where a batch would come out equal: its delivery, its tables, the dbt project."""
+    """Equal where a batch would come out equal: its delivery, its tables, the dbt project
+    (`project`: its digest)."""
     tables = {name: [glob, templates[name].digest] for name, glob in dataset.tables.items()}
-    project = project_digest(dbt.folder) if dbt else None
-    text = json.dumps([1, received.delivery_hash, tables, project], sort_keys=True)
+    text = json.dumps([1, delivery.hash, tables, project], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-@dataclass
-class _Work:
-    """One run under way."""
+def digest_of(project: DbtProject | None) -> str | None:
+    """The dbt project's part in what a batch is made of."""
+    return project_digest(project.folder) if project else None
 
-    request: Request
-    workshop: Workshop
-    current: Run
-    tell: Callable[[StageDone], None]
-    leave: Callable[[], None]  # the next run is to tidy up
-    stage: str = STAGES[0]  # that we are in, or on our way to
-    entered: float = field(default_factory=time.perf_counter)
 
-    @cached_property
-    def receipts(self) -> Stream:
-        return Stream(self.workshop.objects, self._prefix())
-
-    @property
-    def scratch(self) -> Path:
-        return self.workshop.scratch / self.current.id
-
-    def run(self) -> Outcome:
-        try:
-            with self._fence_explains(), store_errors():
-                return self._run()
-        except BaseException as error:
-            self._report(error)
-            raise
-
-    def _run(self) -> Outcome:
-        received = self._stage(
-            "receive", lambda: receive(self.workshop.objects, self.request.dataset, self.current)
-        )
-        wanted = inputs_hash(
-            received, self.request.dataset, self.workshop.templates, self.workshop.dbt
-        )
-        if same := self._holding(wanted):
-            return self._unchanged(same)
-        return self._to_publish(received, wanted)
-
-    def _holding(self, wanted: str) -> Publication | None:
-        """The publication that holds the batch, where it was made of the same inputs."""
-        published = self.workshop.lake.publications(self.current.dataset, self.current.batch)
-        newest = next(iter(published), None)
-        return newest if newest and newest.contribution.inputs_hash == wanted else None
-
-    def _replaces(self) -> bool:
-        """Whether one of our tables may hold rows of such a batch; another dataset may have
-        brought them there."""
-        tables = self.request.dataset.tables.keys()
-        published = self.workshop.lake.publications(batch=self.current.batch)
-        return any(tables & one.tables.keys() for one in published)
-
-    def _unchanged(self, publication: Publication) -> Outcome:
-        _log.info("nothing to do", version=publication.version)
-        self._receipt("publish", publication, 0.0)
-        return Outcome(self.current, "unchanged", None, publication, None, None)
-
-    def _to_publish(self, received: Received, wanted: str) -> Outcome:
-        """Stage, and stage again where main moved underneath, until it is published."""
-        loaded: Loaded | None = None
-        for attempt in range(1, _ATTEMPTS + 1):
-            with self._branch(attempt) as branch:
-                # Asked when the branch is there, since its rows are what has to be replaced: a
-                # lease keeps nobody from publishing this batch meanwhile.
-                if same := self._holding(wanted):
-                    return self._unchanged(same)
-                loaded = self._load(received, loaded, branch, replaces=self._replaces())
-                try:
-                    return self._attempt(loaded, branch, wanted)
-                except BaseMoved as moved:
-                    _log.info("main moved, staging again", tables=moved.tables, attempt=attempt)
-        raise GaveUp(
-            f"{self.current.dataset} {self.current.batch}: others published the same tables"
-            f" {_ATTEMPTS} times meanwhile",
-            hint="Give the same command again when they are done.",
-        )
-
-    def _attempt(self, loaded: Loaded, branch: "_KeptBranch", wanted: str) -> Outcome:
-        audited = self._audit(loaded)
-        if not self.request.publish:
-            branch.keep = True
-            name = branch.branch.name
-            return Outcome(self.current, "left", loaded.counts, None, name, audited)
-        done = self._stage("publish", lambda: self._publish(audited, wanted))
-        return Outcome(self.current, "published", loaded.counts, done.publication, None, done)
-
-    def _load(
-        self, received: Received, before: Loaded | None, branch: "_KeptBranch", *, replaces: bool
-    ) -> Loaded:
-        shop = self.workshop
-        if before is not None:
-            return stage_again(
-                before,
-                branch.branch,
-                lake=shop.lake,
-                templates=shop.templates,
-                replaces=replaces,
-            )
-        duck = replace(shop.duck, temp=self.scratch / "duckdb")
-        return self._stage(
-            "load",
-            lambda: load(
-                received,
-                self.request.dataset,
-                branch.branch,
-                lake=shop.lake,
-                objects=shop.objects,
-                templates=shop.templates,
-                replaces=replaces,
-                config=IntakeConfig(duck, self.scratch / "load", shop.part_bytes),
-            ),
-        )
-
-    def _audit(self, loaded: Loaded) -> Audited:
-        shop, accept = self.workshop, self.request.accept
-        duck = replace(shop.duck, temp=self.scratch / "duckdb")
-        try:
-            transformed = self._stage(
-                "transform",
-                lambda: transform(
-                    loaded,
-                    lake=shop.lake,
-                    project=shop.dbt,
-                    templates=shop.templates,
-                    duck=duck,
-                    objects=shop.objects,
-                    scratch=self.scratch,
-                ),
-            )
-        except Exception:  # and not where somebody waits for the end
-            self._keep_artifacts()
-            raise
-        self._keep_artifacts()
-        return self._stage(
-            "audit", lambda: audit(transformed, accept=accept.test if accept else None)
-        )
-
-    def _publish(self, audited: Audited, wanted: str) -> Published:
-        return publish(
-            audited,
-            lake=self.workshop.lake,
-            inputs_hash=wanted,
-            accept=self.request.accept,
-            at=self.workshop.now(),
-        )
-
-    def _stage(self, stage: str, work: Callable[[], _T]) -> _T:
-        """Do a stage, and leave a receipt of its result."""
-        self._enter(stage)
-        result = work()
-        seconds = time.perf_counter() - self.entered
-        self._receipt(stage, result, seconds)
-        self.tell(StageDone(stage, seconds, result))
-        if stage != STAGES[-1]:
-            self._enter(STAGES[STAGES.index(stage) + 1])
-        return result
-
-    def _enter(self, stage: str) -> None:
-        self.stage, self.entered = stage, time.perf_counter()
-
-    def _report(self, error: BaseException) -> None:
-        """The receipt of what ended the run, on its way into or through a stage."""
-        told = (self.stage, error, time.perf_counter() - self.entered)
-        if not isinstance(error, KeyboardInterrupt):
-            self._receipt(*told)
-            return
-        # Somebody waits for the end, and the store may be why.
-        report = Thread(target=self._receipt, args=told, daemon=True)
-        report.start()
-        report.join(_INTERRUPTED_SECONDS)
-
-    @contextmanager
-    def _fence_explains(self) -> Iterator[None]:
-        """A run that was taken over stumbles on what its successor tidied up (its branch, its
-        scratch), whatever it was about to do: then that is what is told."""
-        try:
-            yield
-        except (RunFenced, BaseMoved):
-            raise
-        except Exception as error:
-            if fence := self._fence():
-                raise RunFenced(
-                    f"run {self.current.id} was taken over by {fence.by}",
-                    hint="Look at what it published: lakewarden lake log",
-                ) from error
-            raise
-
-    def _fence(self) -> TakenOver | None:
-        try:
-            outcome = self.workshop.lake.outcome(self.current.id)
-        except CatalogUnavailable:
-            return None  # the error that was met stands for itself
-        return outcome if isinstance(outcome, TakenOver) else None
-
-    def _receipt(self, stage: str, outcome: Told | BaseException, seconds: float) -> None:
-        counts = quarantine = None
-        if isinstance(outcome, TooManyMisfits):
-            counts, quarantine = outcome.counts, outcome.quarantine
-        receipt = receipt_of(
-            self.current,
-            stage,
-            outcome,
-            at=self.workshop.now(),
-            seconds=seconds,
-            counts=counts,
-            quarantine=quarantine,
-        )
-        try:
-            self.receipts.append(stage, receipt.body())
-        except LakewardenError as failure:
-            if not isinstance(outcome, Published | Publication | BaseException):
-                raise
-            # A report: what was published is published, and the first error is what has to be told.
-            _log.warning("no receipt could be written", stage=stage, why=failure.message)
-        _log.info("stage", stage=stage, outcome=receipt.outcome, seconds=round(seconds, 3))
-
-    def _keep_artifacts(self) -> None:
-        """dbt's artifacts and log stay with the receipts, and are reports as these are."""
-        folder = self.scratch / "dbt" / "artifacts"
-        if not folder.is_dir():
-            return
-        try:
-            for file in sorted(folder.iterdir()):
-                self.workshop.objects.upload(f"{self._prefix()}dbt/{file.name}", file)
-        except LakewardenError as failure:
-            _log.warning("dbt's artifacts could not be kept", why=failure.message)
-
-    def _prefix(self) -> str:
-        return f"{PREFIX}{self.current.dataset}/{self.current.id}/"
-
-    @contextmanager
-    def _branch(self, attempt: int) -> "Iterator[_KeptBranch]":
-        """A branch of its own for each attempt; it is discarded unless it is to be kept."""
-        lake, current = self.workshop.lake, self.current
-        suffix = f".{attempt}" if attempt > 1 else ""
-        name = f"batch/{current.dataset}/{current.id}{suffix}"
-        kept = _KeptBranch(lake.begin(name, current.id, self.workshop.now()))
-        try:
-            yield kept
-        finally:
-            if not kept.keep:
-                self._discard(name)
-
-    def _discard(self, branch: str) -> None:
-        """What was met before is what has to be told, whatever becomes of the branch; and a run
-        that has published has none."""
-        try:
-            self.workshop.lake.discard(branch)
-        except CatalogUnavailable as away:
-            self.leave()
-            _log.warning("the branch is left to the next run", branch=branch, why=away.message)
+def newest(lake: Lake, dataset: str, batch: str) -> Publication | None:
+    """What was last published of a batch: it, or that it was withdrawn."""
+    return next(iter(lake.publications(dataset, batch)), None)
 
 
 @dataclass
-class _KeptBranch:
-    branch: Branch
-    keep: bool = False
+class _Load:
+    """The job: deliveries become rows."""
+
+    dataset: Dataset
+    templates: Mapping[str, Template]
+    stages: Sequence[str] = ("receive", "load")
+    deliveries: dict[str, Delivery] = field(default_factory=dict)  # that are to be published
+    inputs: dict[str, str] = field(default_factory=dict)
+    same: dict[str, Publication] = field(default_factory=dict)  # that hold a batch already
+    loaded: list[LoadedBatch] | None = None
+
+    def prepare(self, work: Work) -> bool:
+        work.stage("receive", lambda: self._receive(work))
+        return bool(self.deliveries)
+
+    def put(self, work: Work, branch: Branch) -> Loaded | None:
+        # Asked when the branch is there, since its rows are what has to be replaced: a lease
+        # keeps nobody from publishing a batch meanwhile.
+        for batch in list(self.deliveries):
+            if self._is_published(work, batch):
+                del self.deliveries[batch]
+        if not self.deliveries:
+            return None
+        if self.loaded is None:
+            staged = work.stage("load", lambda: self._load(work, branch))
+        else:
+            staged = self._put_rows(work, branch, self._tables(work, branch))
+        return staged if staged.batches else None
+
+    def contributions(self, loaded: Loaded, override: Override | None) -> Sequence[Contribution]:
+        return [
+            Contribution(
+                self.dataset.name,
+                one.delivery.batch,
+                self.inputs[one.delivery.batch],
+                {
+                    "in": one.counts.records_in,
+                    "loaded": one.counts.loaded,
+                    "quarantined": one.counts.quarantined,
+                },
+                override,
+            )
+            for one in loaded.batches
+        ]
+
+    def holding(self) -> Publication | None:
+        return next(iter(self.same.values()), None)
+
+    def _receive(self, work: Work) -> Received:
+        project = digest_of(work.workshop.dbt)
+        for batch in work.current.batches:
+            try:
+                found = receive(work.workshop.objects, self.dataset, batch, now=work.workshop.now())
+            except _OF_ONE_BATCH as error:
+                work.leave_out(batch, error)
+                continue
+            self.inputs[batch] = inputs_hash(found, self.dataset, self.templates, project)
+            if not self._is_published(work, batch):
+                self.deliveries[batch] = found
+        return Received(work.current, list(self.deliveries.values()), tuple(work.left_out))
+
+    def _is_published(self, work: Work, batch: str) -> bool:
+        """Whether main holds the batch, made of the same inputs."""
+        found = newest(work.workshop.lake, self.dataset.name, batch)
+        if found is None or found.contribution.withdrawn:
+            return False
+        if found.contribution.inputs_hash != self.inputs[batch]:
+            return False
+        self.same[batch] = found
+        return True
+
+    def _load(self, work: Work, branch: Branch) -> Loaded:
+        tables = self._tables(work, branch)
+        loaded = []
+        for batch, delivery in self.deliveries.items():
+            scratch = work.scratch / "load"
+            try:
+                loaded.append(
+                    load(
+                        delivery,
+                        work.current,
+                        self.dataset,
+                        tables,
+                        objects=work.workshop.objects,
+                        templates=self.templates,
+                        config=IntakeConfig(work.duck, scratch, work.workshop.part_bytes),
+                    )
+                )
+            except _OF_ONE_BATCH as error:
+                work.leave_out(batch, error)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        self.loaded = loaded
+        return self._put_rows(work, branch, tables)
+
+    def _tables(self, work: Work, branch: Branch) -> Mapping[str, Table]:
+        return tables_on(work.workshop.lake.catalog(branch), self.dataset, self.templates)
+
+    def _put_rows(self, work: Work, branch: Branch, tables: Mapping[str, Table]) -> Loaded:
+        loaded = [one for one in self.loaded or () if one.delivery.batch in self.deliveries]
+        replacing = {
+            one.delivery.batch
+            for one in loaded
+            if may_hold(work.workshop.lake, tables, one.delivery.batch)
+        }
+        if loaded:
+            put_rows(tables, loaded, work.current, replacing=replacing)
+        left_out = tuple(work.left_out)
+        return Loaded(work.current, branch, frozenset(tables), tuple(loaded), left_out=left_out)
 
 
-@contextmanager
-def _lease(request: Request, workshop: Workshop, run: Run, holder: Holder) -> Iterator[Keeper]:
-    """Fence and tidy up after dead predecessors, then tell the others who is running."""
-    lease = acquire(
-        workshop.objects,
-        f"{LEASES}{run.dataset}/{run.batch}.json",
-        holder,
-        now=workshop.now(),
-        take_over=request.take_over,
-    )
-    try:
-        for dead in lease.predecessors:
-            workshop.lake.take_over(dead.run, by=holder.run, at=workshop.now())
-            shutil.rmtree(workshop.scratch / Path(dead.run).name, ignore_errors=True)
-            _log.warning("took over from a dead run", dead=dead.run)
-    except BaseException:
-        # The lease is what remembers the dead: the next run has to find them in it.
-        lease.leave()
-        raise
-    with Keeper(lease, now=workshop.now) as keeper:
-        yield keeper
+def may_hold(lake: Lake, tables: Collection[str], batch: str) -> bool:
+    """Whether one of these tables may hold rows of such a batch; another dataset may have brought
+    them there."""
+    published = lake.publications(batch=batch)
+    return any(not one.tables.keys().isdisjoint(tables) for one in published)

@@ -7,7 +7,7 @@ becomes a view over the branch's new table. So what is tested is what is publish
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import structlog
 from lakewarden.aws.objects import Objects, StorageUnavailable
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier
 from lakewarden.batch.limits import MemoryLimitTooLow, ScratchFull, local_trouble
-from lakewarden.batch.model import Loaded, TestResult, Transformed
+from lakewarden.batch.model import Loaded, ModelOutput, TestResult, Transformed
 from lakewarden.batch.models.project import DbtProject, graph_of, read_manifest
 from lakewarden.batch.models.runner import (
     IN_THE_LOG,
@@ -27,8 +27,17 @@ from lakewarden.batch.models.runner import (
     is_of_data,
     prepare_site,
 )
-from lakewarden.batch.models.selection import Kind, Node, Selection, View, check_marks, select
-from lakewarden.batch.models.write_back import Output, write_back
+from lakewarden.batch.models.selection import (
+    Graph,
+    Kind,
+    Node,
+    Selection,
+    View,
+    check_marks,
+    select,
+    settled,
+)
+from lakewarden.batch.models.write_back import Output, put, write_back
 from lakewarden.batch.scan import scan
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.errors import Failed, LakewardenError
@@ -74,13 +83,9 @@ class _Stage:
     site: DbtSite
 
     @property
-    def batches(self) -> Sequence[str]:
-        return [self.loaded.received.run.batch]
-
-    @property
     def variables(self) -> Mapping[str, object]:
         """What models read as var('batches') and var('dataset')."""
-        return {"batches": self.batches, "dataset": self.loaded.received.run.dataset}
+        return {"batches": self.loaded.keys, "dataset": self.loaded.run.dataset}
 
 
 def transform(
@@ -92,51 +97,90 @@ def transform(
     duck: DuckConfig,
     objects: Objects,
     scratch: Path,
+    before: Transformed | None = None,
 ) -> Transformed:
-    """Build and test, on the batch's branch, the models downstream of the tables it touched.
+    """Build and test, on the run's branch, the models downstream of the tables it touched.
 
     templates: by "namespace.name". scratch: a folder of this run; dbt's artifacts and log stay in
     `scratch/dbt/artifacts`, everything else is removed. Without a project, or with nothing
-    downstream, nothing runs. Failing tests are results, not errors.
+    downstream, nothing runs. Failing tests are results, not errors. before: what the same run did
+    on a branch whose base has moved since; what the move does not concern is taken from there.
 
-    Raises ModelFailed, ModelColumnsDiffer, ModelMisfit, TableDrifted; WrongUsage where the dbt
-    project is wrong; StorageUnavailable, CatalogUnavailable, ScratchFull, MemoryLimitTooLow.
+    Raises ModelFailed, ModelUnknown, ModelColumnsDiffer, ModelMisfit, TableDrifted; WrongUsage
+    where the dbt project is wrong; StorageUnavailable, CatalogUnavailable, ScratchFull,
+    MemoryLimitTooLow.
     """
     if project is None:
         return Transformed(loaded, (), (), frozenset(), None)
     with local_trouble(scratch):
         site = prepare_site(project.folder, scratch / "dbt", duck)
         try:
-            return _transform(_Stage(loaded, lake, templates, duck, objects, site), project)
+            return _transform(_Stage(loaded, lake, templates, duck, objects, site), project, before)
         finally:
             clear_site(site)
 
 
-def _transform(stage: _Stage, project: DbtProject) -> Transformed:
+def _transform(stage: _Stage, project: DbtProject, before: Transformed | None) -> Transformed:
     manifest = read_manifest(project, stage.site, variables=stage.variables)
-    pin = stage.lake.pin(stage.loaded.branch.name)
-    selection = _select(stage, manifest, pin)
-    if not selection.build and not selection.tests:
-        return Transformed(stage.loaded, (), (), frozenset(), None)
-    tests = _run(stage, manifest, pin, selection)
-    models = tuple(n.name for n in selection.build if n.kind is Kind.MODEL and not n.inlined)
-    return Transformed(stage.loaded, models, tests, selection.reads, stage.site.artifacts)
-
-
-def _select(stage: _Stage, manifest: "Manifest", pin: Pin) -> Selection:
     graph = graph_of(manifest)
     check_marks(graph, stage.templates)
-    return select(
+    kept = _keep(stage, graph, before) if before else _Kept()
+    pin = stage.lake.pin(stage.loaded.branch.name)
+    selection = select(
         graph,
-        touched={file.table for file in stage.loaded.files} | set(stage.loaded.data_files),
+        touched=stage.loaded.touched,
         present=pin.tables.keys(),
         described=stage.templates.keys(),
+        models=stage.loaded.models,
+        settled=kept.nodes,
     )
+    if not selection.build and not selection.tests and not kept.outputs:
+        return Transformed(stage.loaded, (), (), frozenset(), None)
+    done = _run(stage, manifest, pin, selection)
+    return kept.and_of(done)
 
 
-def _run(
-    stage: _Stage, manifest: "Manifest", pin: Pin, selection: Selection
-) -> Sequence[TestResult]:
+@dataclass(frozen=True)
+class _Kept:
+    """What holds of an earlier attempt of the same run."""
+
+    nodes: frozenset[str] = frozenset()
+    models: Sequence[str] = ()
+    tests: Sequence[TestResult] = ()
+    reads: frozenset[str] = frozenset()
+    outputs: Sequence[ModelOutput] = ()
+
+    def and_of(self, done: Transformed) -> Transformed:
+        """The two together; what was done again counts."""
+        again = {test.name for test in done.tests}
+        tests = [*(test for test in self.tests if test.name not in again), *done.tests]
+        return replace(
+            done,
+            models=tuple(dict.fromkeys((*self.models, *done.models))),
+            tests=tuple(sorted(tests, key=lambda test: test.name)),
+            reads=self.reads | done.reads,
+            outputs=(*self.outputs, *done.outputs),
+        )
+
+
+def _keep(stage: _Stage, graph: Graph, before: Transformed) -> _Kept:
+    """Put the outputs that the move of main does not concern on the new branch, as they are."""
+    old, new = before.loaded.branch.base.tables, stage.loaded.branch.base.tables
+    moved = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    nodes = settled(graph, moved)
+    outputs = [one for one in before.outputs if one.node in nodes]
+    catalog = stage.lake.catalog(stage.loaded.branch)
+    for one in outputs:
+        node = graph[one.node]
+        if node.mark is None:
+            continue
+        output = Output(node, one.table, node.mark.write, stage.loaded.keys)
+        table = table_for(catalog, stage.templates[one.table])
+        put(output, table, one.data_files, run=stage.loaded.run.id)
+    return _Kept(nodes, before.models, before.tests, before.reads, outputs)
+
+
+def _run(stage: _Stage, manifest: "Manifest", pin: Pin, selection: Selection) -> Transformed:
     # dbt opens the same file, and so shares this database: its extensions, secret and limits.
     with connect(stage.duck, str(stage.site.database), extensions=EXTENSIONS) as connection:
         for view in selection.views:
@@ -145,8 +189,11 @@ def _run(
                 _create_view(connection, view.schema, view.relation, select)
         if selection.build:
             _build(stage, manifest, selection.build)
-        _write(stage, connection, selection)
-        return _test(stage, manifest, selection.tests) if selection.tests else ()
+        outputs = _write(stage, connection, selection)
+        tests = _test(stage, manifest, selection.tests) if selection.tests else ()
+    models = tuple(n.name for n in selection.build if n.kind is Kind.MODEL and not n.inlined)
+    artifacts = stage.site.artifacts
+    return Transformed(stage.loaded, models, tests, selection.reads, artifacts, outputs)
 
 
 def _source(connection: "DuckDBPyConnection", view: View, pin: Pin, stage: _Stage) -> str:
@@ -191,15 +238,18 @@ def _build(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> None:
     raise next(filter(None, troubles), None) or ModelFailed(message, hint=IN_THE_LOG)
 
 
-def _write(stage: _Stage, connection: "DuckDBPyConnection", selection: Selection) -> None:
+def _write(
+    stage: _Stage, connection: "DuckDBPyConnection", selection: Selection
+) -> Sequence[ModelOutput]:
     """Marked models → tables of the branch → views over them, in the place of the models."""
-    branch, run = stage.loaded.branch, stage.loaded.received.run
+    branch, run = stage.loaded.branch, stage.loaded.run
     catalog = stage.lake.catalog(branch)
+    outputs = []
     for node, mark in selection.writes:
         table = table_for(catalog, stage.templates[mark.table])
-        output = Output(node, mark.table, mark.write, stage.batches)
+        output = Output(node, mark.table, mark.write, stage.loaded.keys)
         with _computing(node):
-            write_back(
+            files = write_back(
                 connection,
                 output,
                 table,
@@ -212,7 +262,9 @@ def _write(stage: _Stage, connection: "DuckDBPyConnection", selection: Selection
         _drop(connection, node)
         with _reading(node.schema, node.relation):
             _create_view(connection, node.schema, node.relation, scan(connection, location))
+        outputs.append(ModelOutput(node.id, mark.table, files))
         _log.info("model written", model=node.name, table=mark.table)
+    return outputs
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import typer
 from rich.text import Text
@@ -19,59 +20,141 @@ from lakewarden.cli.options import (
     open_project,
 )
 from lakewarden.cli.output import console, plural, say, show_json, show_table, size, visible
+from lakewarden.errors import Refused, WrongUsage
 
 if TYPE_CHECKING:
+    from lakewarden.batch.conductor import Outcome, StageDone
     from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.history import RunRecord
-    from lakewarden.batch.model import Counts
+    from lakewarden.batch.model import Counts, Received
     from lakewarden.batch.receipts import Receipt
-    from lakewarden.batch.run import Outcome, StageDone
+    from lakewarden.wiring import Project
 
 app = typer.Typer(
     help="Deliver a batch, run it, see what happened.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
+BatchNames = Annotated[
+    str,
+    typer.Argument(
+        metavar="BATCH", help="A batch key, such as 2013-01-01 or 2013-01; or FIRST..LAST."
+    ),
+]
+NoPublish = Annotated[
+    bool, typer.Option("--no-publish", help="Stop before publishing; leave the branch.")
+]
+Accept = Annotated[
+    str | None, typer.Option(metavar="TEST", help="Publish although this test fails.")
+]
+TakeOver = Annotated[bool, typer.Option("--take-over", help="Fence the run that holds this batch.")]
+
+
+class OneGroupOnly(WrongUsage):
+    """What is left unpublished, or accepted, is one group of batches."""
+
+
 @app.command("run", epilog="Example: lakewarden batch run flights 2013-01-01")
 def run(
     dataset: DatasetName,
-    batch: BatchName,
-    no_publish: Annotated[
-        bool, typer.Option("--no-publish", help="Stop before publishing; leave the branch.")
-    ] = False,
-    accept: Annotated[
-        str | None, typer.Option(metavar="TEST", help="Publish although this test fails.")
+    batch: BatchNames,
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL", help="Load nothing; make this model and its descendants again."
+        ),
     ] = None,
+    group: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of a set: so many batches are published together; 31 if unsaid."),
+    ] = None,
+    no_publish: NoPublish = False,
+    accept: Accept = None,
     reason: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Why; it is kept with the publication.")
     ] = None,
-    take_over: Annotated[
-        bool, typer.Option("--take-over", help="Fence the run that holds this batch.")
-    ] = False,
+    take_over: TakeOver = False,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring one batch from its delivery to main, whole or not at all.
+    """Bring one batch, or a set of them, from delivery to main, whole or not at all.
 
     Receive, load, transform, audit, publish. A batch that is published as it would come out now
     is left alone. Wrong data are refused (exit code 3) and main stays as it is.
+
+    FIRST..LAST runs all delivered batches from the first to the last. They are loaded one by one
+    and published in groups; the models of a group are built once. A batch that is refused is left
+    out, told at the end, and the others go on; tests that fail refuse their group and end the set.
+    The same command again goes on with what is not published yet.
+
+    With --select nothing is loaded: the model is built, tested and published with all that is made
+    from it; where it is written by batch, for the batches that are named.
     """
     opened = open_project(project, env, as_json=as_json)
+    terms = _Terms(not no_publish, accept, reason, take_over)
+    tell = _Teller(as_json=as_json)
     with console.status(Text(visible(f"{dataset} {batch}"))):
-        outcome = opened.run(
-            dataset,
-            batch,
-            publish=not no_publish,
-            accept=accept,
-            reason=reason,
-            take_over=take_over,
-            tell=(lambda done: None) if as_json else tell_stage,
-        )
-    if as_json:
-        show_json(outcome_json(outcome))
-    else:
-        tell_outcome(outcome)
+        if select:
+            chosen = opened.keys(dataset, batch)
+            outcome = opened.rebuild(dataset, chosen, select, **terms.asked, tell=tell.stage)
+            tell.end(outcome)
+        elif ".." in batch:
+            _run_set(opened, dataset, batch, group, terms, tell)
+        else:
+            tell.end(opened.run(dataset, batch, **terms.asked, tell=tell.stage))
+    tell.leave()
+
+
+@app.command("unpublish", epilog="Example: lakewarden batch unpublish flights 2013-01-04")
+def unpublish(
+    dataset: DatasetName,
+    batch: BatchNames,
+    no_publish: NoPublish = False,
+    accept: Accept = None,
+    reason: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Why; it is kept with the publication.")
+    ] = None,
+    take_over: TakeOver = False,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a batch out of main again: the state as if it had never run; later batches stay.
+
+    Its rows go from the tables that are loaded, and the models are made again from what is left,
+    all in one step. What was delivered stays, and `batch run` brings the batch back; a set
+    (FIRST..LAST) leaves it out. Look first: --no-publish, then `batch diff`.
+    """
+    opened = open_project(project, env, as_json=as_json)
+    terms = _Terms(not no_publish, accept, reason, take_over)
+    tell = _Teller(as_json=as_json)
+    with console.status(Text(visible(f"{dataset} {batch}"))):
+        chosen = opened.published_keys(dataset, batch)
+        tell.end(opened.unpublish(dataset, chosen, **terms.asked, tell=tell.stage))
+    tell.leave()
+
+
+def _run_set(
+    opened: "Project",
+    dataset: str,
+    batches: str,
+    group: int | None,
+    terms: "_Terms",
+    tell: "_Teller",
+) -> None:
+    first, _, last = batches.partition("..")
+    if terms.accept or not terms.publish:
+        count = len(opened.keys(dataset, batches))
+        if group is not None and group < count:
+            raise OneGroupOnly(
+                "--no-publish and --accept concern one group of batches",
+                hint="Leave out --group, or name fewer batches.",
+            )
+        group = count
+    sizes = {"group": group} if group else {}
+    for outcome in opened.run_set(dataset, first, last, **sizes, **terms.asked, tell=tell.stage):
+        tell.end(outcome)
 
 
 @app.command(
@@ -238,6 +321,9 @@ def show(
         for test in receipt.tests:
             if test.status != "pass":
                 say(f"test {test.name}: {test.status}, {plural(test.failures, 'row')}")
+    for one in last.batches:
+        if one.error and not last.error:
+            say(f"left out {one.batch}: {one.error.message} ({one.error.code})")
     if last.error:
         say(f"{last.outcome}: {last.error.message} ({last.error.code})")
         if last.error.hint:
@@ -253,6 +339,59 @@ def _counts(receipt: "Receipt") -> tuple[object, object, object]:
     return (counts.records_in, counts.loaded, counts.quarantined) if counts else (None, None, None)
 
 
+class _Asked(TypedDict):
+    publish: bool
+    accept: str | None
+    reason: str | None
+    take_over: bool
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What the options ask for."""
+
+    publish: bool
+    accept: str | None
+    reason: str | None
+    take_over: bool
+
+    @property
+    def asked(self) -> _Asked:
+        return _Asked(
+            publish=self.publish,
+            accept=self.accept,
+            reason=self.reason,
+            take_over=self.take_over,
+        )
+
+
+class _Teller:
+    """Tells how runs go, one after the other, and what to leave with."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._outcomes: list[Outcome] = []
+
+    def stage(self, done: "StageDone") -> None:
+        if not self._as_json:
+            tell_stage(done)
+
+    def end(self, outcome: "Outcome") -> None:
+        self._outcomes.append(outcome)
+        if not self._as_json:
+            tell_outcome(outcome)
+
+    def leave(self) -> None:
+        """JSON where it is asked for; and a set that left batches out says so by its exit code."""
+        left_out = [one for outcome in self._outcomes for one in outcome.left_out]
+        if self._as_json:
+            told = [outcome_json(outcome) for outcome in self._outcomes]
+            show_json(told[0] if len(told) == 1 else {"groups": told})
+        if left_out:
+            codes = {one.error.exit_code for one in left_out}
+            raise SystemExit(Refused.exit_code if Refused.exit_code in codes else codes.pop())
+
+
 def tell_stage(done: "StageDone") -> None:
     """One line a stage."""
     summary = f" {done.stage:<10} {stage_summary(done):<56} "
@@ -265,9 +404,10 @@ def stage_summary(done: "StageDone") -> str:
     from lakewarden.batch.model import Audited, Loaded, Published, Received, Transformed
 
     match done.result:
-        case Received(files=files):
-            total = sum(file.version.size for file in files)
-            return f"{plural(len(files), 'file')}, {size(total)}, complete by its manifest"
+        case Received():
+            return _received(done.result)
+        case Loaded(withdrawn=withdrawn) if withdrawn:
+            return f"{plural(len(withdrawn), 'batch', 'batches')} taken out, on a branch"
         case Loaded(counts=counts):
             kept = (
                 f", {plural(counts.quarantined, 'row')} quarantined" if counts.quarantined else ""
@@ -284,19 +424,46 @@ def stage_summary(done: "StageDone") -> str:
             return f"version {publication.version}: {plural(tables, 'table')} in one step"
 
 
+_COMPLETE = {
+    "manifest": "complete by its manifest",
+    "marker": "complete by its marker",
+    "settled": "settled, completeness unproven",
+}
+
+
+def _received(received: "Received") -> str:
+    deliveries = received.deliveries
+    files = [file for delivery in deliveries for file in delivery.files]
+    told = f"{plural(len(files), 'file')}, {size(sum(file.version.size for file in files))}"
+    if len(deliveries) == 1:
+        return f"{told}, {_COMPLETE[deliveries[0].completeness]}"
+    return f"{plural(len(deliveries), 'batch', 'batches')} to do, {told}"
+
+
 def tell_outcome(outcome: "Outcome") -> None:
     """What to know at the end, and what to do next where there is something."""
     run = outcome.run
     if outcome.status == "unchanged" and outcome.publication:
         version = outcome.publication.version
-        say(f"Nothing to do: {run.dataset} {run.batch} is published as version {version}.")
+        held = outcome.publication.contribution
+        state = "was unpublished by" if held.withdrawn else "is published as"
+        say(f"Nothing to do: {run.dataset} {run.span} {state} version {version}.")
     elif outcome.status == "left":
         say(f"Not published. Look at it: lakewarden query --branch {outcome.branch} 'SELECT …'")
         say(f"Then run it without --no-publish, or: lakewarden lake discard {outcome.branch}")
     elif outcome.counts and outcome.counts.quarantined:
         rows = plural(outcome.counts.quarantined, "row")
         say(f"Published without {rows} that did not fit.")
-        say(f"Next: lakewarden quarantine show {run.dataset} {run.batch}")
+        say(f"Next: lakewarden quarantine show {run.dataset} {_first_quarantined(outcome)}")
+    for one in outcome.left_out:
+        say(f"left out  {one.batch}: {one.error.message}")
+        if one.error.hint:
+            say(f"next      {one.error.hint}")
+
+
+def _first_quarantined(outcome: "Outcome") -> str:
+    batches = outcome.loaded.batches if outcome.loaded else ()
+    return next(one.delivery.batch for one in batches if one.quarantine)
 
 
 def outcome_json(outcome: "Outcome") -> Mapping[str, object]:
@@ -304,12 +471,17 @@ def outcome_json(outcome: "Outcome") -> Mapping[str, object]:
     run, publication = outcome.run, outcome.publication
     return {
         "dataset": run.dataset,
-        "batch": run.batch,
+        "batch": run.span,
+        "batches": run.batches,
         "run": run.id,
         "status": outcome.status,
         "version": publication.version if publication else None,
         "branch": outcome.branch,
         "counts": counts_json(outcome.counts) if outcome.counts else None,
+        "left_out": [
+            {"batch": one.batch, "code": one.error.code, "message": one.error.message}
+            for one in outcome.left_out
+        ],
     }
 
 

@@ -18,7 +18,7 @@ from lakewarden.cli.output import begin, console, plural, say, show_json, show_t
 from lakewarden.errors import Failed, Refused, WrongUsage
 
 if TYPE_CHECKING:
-    from lakewarden.batch.run import Outcome, StageDone
+    from lakewarden.batch.conductor import Outcome, StageDone
     from lakewarden.lake.model import Pin
     from lakewarden.wiring import Project
 
@@ -239,11 +239,10 @@ class _Story:
 
     def _show_quarantine(self, day: str) -> None:
         from lakewarden.batch.history import runs_of
-        from lakewarden.batch.model import Run
         from lakewarden.batch.quarantine import key_of, read
 
         run = runs_of(self._project.objects, "flights", day)[0]
-        found = read(self._project.objects, key_of(Run(run, "flights", day)))
+        found = read(self._project.objects, key_of("flights", day, run))
         show_table(
             ["file", "record", "column", "why"],
             [(one.file, one.line, one.column, one.message) for one in found],

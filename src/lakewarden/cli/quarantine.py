@@ -71,10 +71,12 @@ def list_(
 
 
 def _told(kept: "QuarantineFile", run: "RunRecord | None") -> dict[str, object]:
+    batch = kept.batch or (run.batch if run else None)
+    counted = [one.quarantined for one in run.batches if one.batch == batch] if run else []
     return {
         "dataset": kept.dataset,
-        "batch": run.batch if run else None,
-        "quarantined": run.quarantined if run else None,
+        "batch": batch,
+        "quarantined": counted[0] if counted else None,
         "outcome": run.outcome if run else None,
         "at": kept.at,
         "run": kept.run,
@@ -175,14 +177,11 @@ class _Encodings:
 
 def _key(opened: "Project", dataset: str, which: str) -> str:
     """The quarantine of a run, or of the last run of a batch that has one."""
-    from lakewarden.batch.history import runs_of
-    from lakewarden.batch.model import Run
-    from lakewarden.batch.quarantine import key_of, list_quarantines
+    from lakewarden.batch.quarantine import list_quarantines
 
-    kept = {one.run for one in list_quarantines(opened.objects, dataset)}
-    for run in (which, *runs_of(opened.objects, dataset, which)):
-        if run in kept:
-            return key_of(Run(run, dataset, which))
+    for one in list_quarantines(opened.objects, dataset):
+        if which in (one.batch, one.run):
+            return one.key
     raise NothingQuarantined(
         f"no run of {dataset} {which} quarantined anything", hint="lakewarden quarantine list"
     )

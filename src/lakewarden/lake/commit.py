@@ -1,10 +1,21 @@
 """Put data files that we wrote into a table of a branch, in one Iceberg commit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from pyiceberg.expressions import BooleanExpression
+from pyiceberg.expressions import BooleanExpression, EqualTo, In, Reference
+from pyiceberg.expressions.literals import literal
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
+
+from lakewarden.tables.template import BATCH_COLUMN
+
+
+def rows_of(batches: Collection[str]) -> BooleanExpression:
+    """The rows that these batches brought; at least one."""
+    column, keys = Reference(BATCH_COLUMN), {literal(batch) for batch in batches}
+    if len(keys) == 1:
+        return EqualTo(term=column, value=keys.pop())
+    return In(term=column, literals=keys)
 
 
 def stage(

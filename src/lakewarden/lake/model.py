@@ -57,7 +57,8 @@ class Override:
 @dataclass(frozen=True)
 class Contribution:
     """What a run brings to main: one batch of one dataset; or, with both None, a change that is
-    not a batch (`table apply`), told by `summary`."""
+    not a batch (`table apply`), told by `summary`. `withdrawn`: the batch was taken out again;
+    `inputs_hash` is then that of what was taken out."""
 
     dataset: str | None
     batch: str | None
@@ -65,6 +66,7 @@ class Contribution:
     counts: Mapping[str, int]  # in, loaded, quarantined
     override: Override | None = None
     summary: str = ""
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True)

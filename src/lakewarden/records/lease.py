@@ -233,14 +233,14 @@ def _bytes(content: _Content) -> bytes:
 
 
 class Keeper:
-    """Renews a lease in the background, and releases it at the end.
+    """Renews leases in the background, and releases them at the end.
 
-    An object store that is away does not lose the lease: only another's hand on it does."""
+    An object store that is away does not lose a lease: only another's hand on it does."""
 
     def __init__(
-        self, lease: Lease, *, now: Callable[[], datetime], every: float = RENEW_SECONDS
+        self, *leases: Lease, now: Callable[[], datetime], every: float = RENEW_SECONDS
     ) -> None:
-        self._lease = lease
+        self._leases = list(leases)
         self._now = now
         self._every = every
         self._end = Event()
@@ -251,8 +251,12 @@ class Keeper:
         self._thread.start()
         return self
 
+    def hold(self, lease: Lease) -> None:
+        """Keep one more from now on."""
+        self._leases.append(lease)
+
     def leave(self) -> None:
-        """Do not release it at the end: something is left for the next one to tidy up."""
+        """Do not release them at the end: something is left for the next one to tidy up."""
         self._leaves = True
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -261,23 +265,32 @@ class Keeper:
         self._end.set()
         self._thread.join(timeout=_INTERRUPTED_SECONDS if interrupted else _RELEASE_SECONDS)
         if self._thread.is_alive():
-            self._leave("the store does not answer")
+            for lease in self._leases:
+                _leave(lease, "the store does not answer")
 
     def _keep(self) -> None:
-        while not self._end.wait(self._every) and not self._lease.lost:
-            try:
-                self._lease.renew(self._now())
-            except LakewardenError as error:
-                _log.warning("the lease was not renewed", key=self._lease.key, why=error.message)
-        self._end.wait()
+        while not self._end.wait(self._every):
+            for lease in tuple(self._leases):
+                self._renew(lease)
+        for lease in self._leases:
+            self._let_go(lease)
+
+    def _renew(self, lease: Lease) -> None:
+        try:
+            lease.renew(self._now())
+        except LakewardenError as error:
+            _log.warning("the lease was not renewed", key=lease.key, why=error.message)
+
+    def _let_go(self, lease: Lease) -> None:
         try:
             if self._leaves:
-                self._lease.leave()
+                lease.leave()
             else:
-                self._lease.release()
+                lease.release()
         except LakewardenError as error:
-            self._leave(error.message)
+            _leave(lease, error.message)
 
-    def _leave(self, why: str) -> None:
-        self._lease.leave()
-        _log.warning("the lease is left to run out", key=self._lease.key, why=why)
+
+def _leave(lease: Lease, why: str) -> None:
+    lease.leave()
+    _log.warning("the lease is left to run out", key=lease.key, why=why)

@@ -1,9 +1,10 @@
 """Deliver a folder as one batch: the files first, the manifest last.
 
-A delivery is complete by its manifest, so the old manifest goes before anything else is touched
-and the new one comes when everything lies there: a delivery that was interrupted is incomplete,
-never a mixture of two. Every file is uploaded, also where an equal one seems to lie there: what
-was uploaded is what was read now, and an entity tag is no proof of content.
+A delivery is complete by its manifest (or by a marker, where the dataset has one), so the old one
+goes before anything else is touched and the new one comes when everything lies there: a delivery
+that was interrupted is incomplete, never a mixture of two. Every file is uploaded, also where an
+equal one seems to lie there: what was uploaded is what was read now, and an entity tag is no proof
+of content.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from lakewarden.batch.delivery.inventory import (
     FolderUnknown,
     PartMissing,
     files_of,
+    is_folder,
     is_manifest,
-    is_marker,
     listed,
     manifest_of_folder,
     promise_of,
@@ -82,8 +83,9 @@ def deliver(
         places = {landing_of(dataset, batch, objects.bucket, part): folder}
     else:
         places = _subfolders(folder, landings_of(dataset, batch, objects.bucket))
-    parcels = [_pack(place, landing, now, count) for landing, place in places.items()]
-    _replace(objects, parcels, progress)
+    marker = dataset.complete.marker
+    parcels = [_pack(place, landing, marker, now, count) for landing, place in places.items()]
+    _replace(objects, parcels, marker, progress)
     return _together(parcels)
 
 
@@ -131,12 +133,13 @@ def _together(parcels: Sequence[_Parcel]) -> Manifest:
 def _pack(
     folder: Path,
     landing: Landing,
+    marker: str | None,
     now: Callable[[], datetime],
     count: Callable[[Path, str], int | None],
 ) -> _Parcel:
-    files = files_of(folder, landing)
+    files = files_of(folder, landing, marker=marker)
     if not any(is_manifest(name) for name in files):
-        manifest = manifest_of_folder(folder, landing, at=now(), count=count)
+        manifest = manifest_of_folder(folder, landing, at=now(), count=count, marker=marker)
         return _Parcel(landing, manifest, files, {MANIFEST: write(manifest)})
 
     @cache  # what was checked is what is uploaded
@@ -169,13 +172,17 @@ def _check_agrees(manifest: Manifest, data: Collection[str], folder: Path) -> No
 
 
 def _replace(
-    objects: Objects, parcels: Sequence[_Parcel], progress: Callable[[Progress], None]
+    objects: Objects,
+    parcels: Sequence[_Parcel],
+    marker: str | None,
+    progress: Callable[[Progress], None],
 ) -> None:
-    """All old manifests go first and all new ones come last: parts are never of two deliveries."""
+    """All old manifests and markers go first and all new ones come last: parts are never of two
+    deliveries."""
     old = [list(_lying(objects, parcel.landing)) for parcel in parcels]
     for parcel, names in zip(parcels, old, strict=True):
         for name in names:
-            if is_manifest(name):
+            if is_manifest(name) or name == marker:
                 objects.delete(parcel.landing.prefix + name)
     _upload(objects, parcels, progress)
     for parcel, names in zip(parcels, old, strict=True):
@@ -185,11 +192,14 @@ def _replace(
     for parcel in parcels:
         for name, body in parcel.manifests.items():
             objects.put(parcel.landing.key(name), body)
+    if marker:
+        for parcel in parcels:
+            objects.put(parcel.landing.key(marker), b"")
 
 
 def _lying(objects: Objects, landing: Landing) -> Iterator[str]:
     """Names of what lies there now; whoever put it there, they may be any."""
-    return (landing.name(v.key) for v in objects.list(landing.prefix) if not is_marker(v))
+    return (landing.name(v.key) for v in objects.list(landing.prefix) if not is_folder(v))
 
 
 def _upload(

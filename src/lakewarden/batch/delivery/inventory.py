@@ -171,17 +171,17 @@ def listed(names: Collection[str], most: int = 5) -> str:
 # ── a folder, a prefix ──────────────────────────────────────────────────────────────────────────
 
 
-def files_of(folder: Path, landing: Landing) -> dict[str, Path]:
+def files_of(folder: Path, landing: Landing, *, marker: str | None = None) -> dict[str, Path]:
     """The files of a folder and its subfolders by relative name with slashes, sorted.
 
-    Hidden files and folders (`.DS_Store`) are left out. A link is followed only to a file inside
-    of the folder. Raises FolderUnknown, FolderEmpty, FileNotDeliverable.
+    Hidden files and folders (`.DS_Store`) and the marker are left out. A link is followed only to
+    a file inside of the folder. Raises FolderUnknown, FolderEmpty, FileNotDeliverable.
     """
     try:
         if not folder.is_dir():
             raise FolderUnknown(f"{folder} is not a folder", hint="Give the folder with the files.")
         root = folder.resolve()
-        found = dict(sorted(_walk(root, root)))
+        found = {name: path for name, path in sorted(_walk(root, root)) if name != marker}
     except PermissionError as error:
         _not_deliverable(str(error.filename), "it may not be read", "Change its permissions.")
     for name in found:
@@ -221,14 +221,15 @@ def manifest_of_folder(
     *,
     at: datetime,
     count: Callable[[Path, str], int | None],
+    marker: str | None = None,
 ) -> Manifest:
     """A manifest of the files in a folder, with their sha256, size and number of records.
 
     `count(path, name)` counts the records of one file, by its name within the batch; None where
-    it cannot tell. A
-    `_manifest.json` in the folder is not read: this one is to take its place.
+    it cannot tell. A `_manifest.json` in the folder is not read: this one is to take its place.
     """
-    files = _without_manifest(files_of(folder, landing), lambda name: f"{folder}/{name}")
+    found = files_of(folder, landing, marker=marker)
+    files = _without_manifest(found, lambda name: f"{folder}/{name}")
     entries = []
     for name, path in files.items():
         with path.open("rb") as file:
@@ -239,10 +240,13 @@ def manifest_of_folder(
     return Manifest(landing.dataset, landing.batch, at, tuple(entries))
 
 
-def manifest_of_prefix(objects: Objects, landing: Landing, *, at: datetime) -> Manifest:
+def manifest_of_prefix(
+    objects: Objects, landing: Landing, *, at: datetime, marker: str | None = None
+) -> Manifest:
     """A manifest of what already lies in the landing prefix: sha256 and size of each pinned
     object, streamed once. How many records there are is not promised."""
-    found = {landing.name(v.key): v for v in objects.list(landing.prefix) if not is_marker(v)}
+    found = {landing.name(v.key): v for v in objects.list(landing.prefix) if not is_folder(v)}
+    found.pop(marker or "", None)
     entries = []
     for name, version in sorted(_without_manifest(found, landing.key).items()):
         if fault := landing.fault(name):
@@ -259,7 +263,7 @@ def manifest_of_prefix(objects: Objects, landing: Landing, *, at: datetime) -> M
     return Manifest(landing.dataset, landing.batch, at, tuple(entries))
 
 
-def is_marker(version: ObjectVersion) -> bool:
+def is_folder(version: ObjectVersion) -> bool:
     """Consoles make an empty object that ends with a slash, to show a folder: it is no file."""
     return version.key.endswith("/") and version.size == 0
 

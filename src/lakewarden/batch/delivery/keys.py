@@ -6,9 +6,9 @@ so no key that this module gives can lead outside of its delivery.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -30,6 +30,10 @@ _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 class BatchKeyInvalid(WrongUsage):
     """The batch key is not of its dataset's form, or no such day or month exists."""
+
+
+class RangeBackwards(WrongUsage):
+    """A range of batches whose last comes before its first."""
 
 
 class LandingInvalid(WrongUsage):
@@ -77,11 +81,38 @@ def parse_key(form: str, text: str) -> BatchKey:
     return BatchKey(day, form)
 
 
+def parse_keys(form: str, text: str) -> tuple[BatchKey, ...]:
+    """One key, or FIRST..LAST with all between; raises BatchKeyInvalid, RangeBackwards."""
+    first, dots, last = text.partition("..")
+    start = parse_key(form, first)
+    return tuple(keys_between(start, parse_key(form, last))) if dots else (start,)
+
+
 def _day(text: str) -> date | None:
     try:
         return date.fromisoformat(text)
     except ValueError:
         return None
+
+
+def next_key(key: BatchKey) -> BatchKey:
+    """The one after it: the next day, or the next month."""
+    days = 1 if key.form == "date" else 31
+    later = key.first_day + timedelta(days=days)
+    return BatchKey(later if key.form == "date" else later.replace(day=1), key.form)
+
+
+def keys_between(first: BatchKey, last: BatchKey) -> Iterator[BatchKey]:
+    """All keys of one form from the first to the last, with both; raises RangeBackwards."""
+    if last < first:
+        raise RangeBackwards(
+            f"the range {first}..{last} ends before it begins", hint="Write it as FIRST..LAST."
+        )
+    key = first
+    while key < last:
+        yield key
+        key = next_key(key)
+    yield last
 
 
 @dataclass(frozen=True)

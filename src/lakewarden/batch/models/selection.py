@@ -4,7 +4,7 @@ What is built follows from what the batch touched; what is not downstream of it 
 lake where the lake has it, and built along where it does not.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +15,10 @@ from lakewarden.tables.template import BATCH_COLUMN, Template
 
 class ModelMarkInvalid(WrongUsage):
     """`meta.lake` of a model says something that cannot be done."""
+
+
+class ModelUnknown(WrongUsage):
+    """The dbt project has no model of that name."""
 
 
 class SnapshotUnsupported(WrongUsage):
@@ -130,18 +134,23 @@ def select(
     touched: AbstractSet[str],
     present: AbstractSet[str],
     described: AbstractSet[str],
+    models: Collection[str] = (),
+    settled: AbstractSet[str] = frozenset(),
 ) -> Selection:
-    """What has to run after `touched` lake tables changed.
+    """What has to run after `touched` lake tables changed, and to make these `models` again.
 
-    Built: models downstream of the touched tables; and, of what these and their tests need, all
-    that is not downstream and that the lake cannot show. Tested: what was built downstream or is
-    written to the lake, and the touched sources. touched, present, described: lake tables that the
-    batch changed, that exist on the branch, and that have a template (a source of that name has no
-    rows yet). Other sources are the project's own affair. Raises SnapshotUnsupported.
+    Built: the models, and what is downstream of them and of the touched tables; and, of what these
+    and their tests need, all that is not downstream and that the lake cannot show. Tested: what was
+    built downstream or is written to the lake, and the touched sources. touched, present,
+    described: lake tables that the batch changed, that exist on the branch, and that have a
+    template (a source of that name has no rows yet). Other sources are the project's own affair.
+    settled: nodes (ids) that are as they should be already. Raises ModelUnknown,
+    SnapshotUnsupported.
     """
     children = _children(graph)
-    sources = [n for n in graph.values() if n.kind is Kind.SOURCE and n.table in touched]
-    active = _downstream(graph, [source.id for source in sources], children)
+    starts = [n.id for n in graph.values() if n.kind is Kind.SOURCE and n.table in touched]
+    starts += [_model(graph, name).id for name in models]
+    active = _downstream(graph, starts, children) - settled
     while True:
         tests = {child for a in active for child in children[a] if graph[child].kind is Kind.TEST}
         goals = {a for a in active if graph[a].kind is not Kind.SOURCE} | tests
@@ -155,6 +164,32 @@ def select(
         if not made:
             return _selection(graph, needed - tests, active, tests, present, described)
         active |= made
+
+
+def settled(graph: Graph, moved: AbstractSet[str]) -> frozenset[str]:
+    """The nodes that come out as before where only these lake tables have moved: none of what they
+    are made from has."""
+    children = _children(graph)
+    starts = [node.id for node in graph.values() if _table_of(node) in moved]
+    return frozenset(graph.keys() - _downstream(graph, starts, children))
+
+
+def _table_of(node: Node) -> str | None:
+    """The lake table that shows a node's rows."""
+    if node.kind is Kind.SOURCE:
+        return node.table
+    return node.mark.table if node.mark else None
+
+
+def _model(graph: Graph, name: str) -> Node:
+    found = [n for n in graph.values() if n.name == name and n.kind in (Kind.MODEL, Kind.SEED)]
+    if len(found) != 1:
+        known = sorted(n.name for n in graph.values() if n.kind is Kind.MODEL)
+        raise ModelUnknown(
+            f"the dbt project has {'no' if not found else 'more than one'} model {name!r}",
+            hint=f"Choose one of: {', '.join(known)}",
+        )
+    return found[0]
 
 
 def _selection(

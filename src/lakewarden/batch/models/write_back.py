@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo, Or, Reference
-from pyiceberg.expressions.literals import literal
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.types import NestedField
@@ -19,7 +18,7 @@ from lakewarden.batch.parquet import upload, write_local
 from lakewarden.batch.parsing.casts import Check, Target, cast, checks
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.errors import Failed, WrongUsage
-from lakewarden.lake.commit import stage
+from lakewarden.lake.commit import rows_of, stage
 from lakewarden.tables.template import BATCH_COLUMN
 
 if TYPE_CHECKING:
@@ -57,10 +56,10 @@ def write_back(
     scratch: Path,
     stem: str,
     run: str,
-) -> None:
+) -> Sequence[DataFile]:
     """Replace the table's rows (all, or those of the batches) by the model's, in one commit.
 
-    stem: begins the names of data files and is never used again.
+    stem: begins the names of data files and is never used again. Returns what was written.
     Raises ModelColumnsDiffer, ModelMisfit; then nothing was committed.
     """
     schema = table.schema()
@@ -73,23 +72,23 @@ def write_back(
         for target in targets
     )
     select = f"SELECT {columns} FROM {output.relation}"
-    files = write_local(connection, select, table, scratch, stem)
+    files = upload(write_local(connection, select, table, scratch, stem), table, objects)
+    put(output, table, files, run=run)
+    return files
+
+
+def put(output: Output, table: Table, files: Sequence[DataFile], *, run: str) -> None:
+    """Data files that were written before take the place of the rows that they are for."""
     stage(
         table,
-        upload(files, table, objects),
+        files,
         replacing=_replaced(output),
         properties={"lakewarden.run": run, "lakewarden.model": output.model.name},
     )
 
 
 def _replaced(output: Output) -> BooleanExpression:
-    if output.write is Write.ALL:
-        return AlwaysTrue()
-    column = Reference(BATCH_COLUMN)
-    batches: list[BooleanExpression] = [
-        EqualTo(term=column, value=literal(batch)) for batch in output.batches
-    ]
-    return reduce(Or, batches)
+    return AlwaysTrue() if output.write is Write.ALL else rows_of(output.batches)
 
 
 def _target(field: NestedField, has: str) -> Target:

@@ -1,0 +1,98 @@
+"""Unpublish: the state that would be had if a batch had never run; later batches stay.
+
+The rows of the batch go from the tables that its dataset loads, the models downstream are made
+again from what is left, and all of it is published in one step. What was delivered stays where it
+is, so the batch can be run again.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop, conduct
+from lakewarden.batch.delivery.keys import parse_key
+from lakewarden.batch.load import remove_rows
+from lakewarden.batch.model import Dataset, Loaded
+from lakewarden.batch.run import newest
+from lakewarden.errors import WrongUsage
+from lakewarden.lake.model import Branch, Contribution, Override, Publication
+from lakewarden.records.lease import Holder
+
+
+class NotPublished(WrongUsage):
+    """There is nothing published of this batch."""
+
+
+def unpublish(
+    dataset: Dataset,
+    batches: Sequence[str],
+    terms: Terms,
+    workshop: Workshop,
+    holder: Holder,
+    *,
+    reason: str = "",
+    tell: Callable[[StageDone], None] = lambda done: None,
+) -> Outcome:
+    """Take batches out of main, whole; every error leaves main as it was.
+
+    A batch that was taken out before stays out. Raises BatchKeyInvalid, NotPublished where one
+    never was in; and what every run raises: tests may fail without the batch too."""
+    keys = [str(parse_key(dataset.key_form, batch)) for batch in batches]
+    job = _Withdraw(dataset, reason)
+    return conduct(job, dataset.name, keys, terms, workshop, holder, tell=tell)
+
+
+@dataclass
+class _Withdraw:
+    """The job: rows go."""
+
+    dataset: Dataset
+    reason: str
+    stages: Sequence[str] = ("withdraw",)
+    published: dict[str, Publication] = field(default_factory=dict)  # what is to go
+    gone: list[Publication] = field(default_factory=list)  # by which others went before
+
+    def prepare(self, work: Work) -> bool:
+        self.gone.clear()
+        for batch in work.current.batches:
+            found = newest(work.workshop.lake, self.dataset.name, batch)
+            if found is None:
+                raise NotPublished(
+                    f"nothing is published of {self.dataset.name} {batch}",
+                    hint="lakewarden lake log",
+                )
+            if found.contribution.withdrawn:
+                self.gone.append(found)
+                self.published.pop(batch, None)
+            else:
+                self.published[batch] = found
+        return bool(self.published)
+
+    def put(self, work: Work, branch: Branch) -> Loaded | None:
+        if not self.prepare(work):  # somebody else may have done it meanwhile
+            return None
+        return work.stage("withdraw", lambda: self._withdraw(work, branch))
+
+    def contributions(self, loaded: Loaded, override: Override | None) -> Sequence[Contribution]:
+        return [
+            Contribution(
+                self.dataset.name,
+                batch,
+                self.published[batch].contribution.inputs_hash,
+                {"in": 0, "loaded": 0, "quarantined": 0},
+                override,
+                self.reason,
+                withdrawn=True,
+            )
+            for batch in loaded.withdrawn
+        ]
+
+    def holding(self) -> Publication | None:
+        return next(iter(self.gone), None)
+
+    def _withdraw(self, work: Work, branch: Branch) -> Loaded:
+        batches = tuple(self.published)
+        catalog = work.workshop.lake.catalog(branch)
+        tables = [name for name in self.dataset.tables if catalog.table_exists(name)]
+        for name in tables:
+            remove_rows(catalog.load_table(name), batches, work.current)
+        return Loaded(work.current, branch, frozenset(tables), withdrawn=batches)
