@@ -30,13 +30,14 @@ services as (
     left join {{ ref('service_codes') }} as master using (service_code)
     group by all
 ),
+common_ids as (
+    select * from {{ ref('stg_k_common_id') }} where {{ in_batches() }}
+),
 cases as (
     select _batch, facility_cd, data_id, admission, 1 as in_y1, 0 as in_k
     from {{ ref('stg_y1_inpatient') }}
     union all
-    select _batch, facility_cd, data_id, admission, 0, 1
-    from {{ ref('stg_k_common_id') }}
-    where {{ in_batches() }}
+    select _batch, facility_cd, data_id, admission, 0, 1 from common_ids
 ),
 unmatched as (
     select _batch, facility_cd, data_id, admission
@@ -52,7 +53,11 @@ free as (
     having sum(service_points + inclusive_points + adjust_points) = 0
 ),
 found as (
-    select 'PK_DUPLICATE_Y1' as rule, _batch, facility_cd, 1 as findings from repeated_y1
+    select 'PK_DUPLICATE_Y1' as rule, _batch, facility_cd, 1 as findings
+    from (
+        select distinct _batch, facility_cd, data_id, admission_date, same_day_count, summary_no
+        from repeated_y1
+    )
     union all
     select 'PK_DUPLICATE_EF', _batch, facility_cd, 1 from repeated_ef_in
     union all
@@ -62,6 +67,10 @@ found as (
     from {{ ref('stg_y1_inpatient') }}
     where discharge_date < admission_date
     union all
+    select 'DATE_INCONSISTENCY', _batch, facility_cd, 1
+    from common_ids
+    where discharge_date < admission_date
+    union all
     select 'CASE_K_COUNT_MISMATCH', _batch, facility_cd, 1 from unmatched
     union all
     select 'VALUE_UNREADABLE', _batch, facility_cd, 1
@@ -69,6 +78,8 @@ found as (
     where is_unreadable
     union all
     select 'VALUE_UNREADABLE', _batch, facility_cd, unreadable from services
+    union all
+    select 'VALUE_UNREADABLE', _batch, facility_cd, 1 from common_ids where is_unreadable
     union all
     select 'VALUE_UNREADABLE', _batch, facility_cd, 1
     from {{ ref('stg_d_inclusive') }}

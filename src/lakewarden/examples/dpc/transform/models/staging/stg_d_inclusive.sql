@@ -10,14 +10,16 @@ select
     {{ as_date('start_date') }} as start_date,
     {{ as_date('end_date') }} as end_date,
     case when data_category = '93' then
-        coalesce(try_cast(procedure_points as bigint), 0) * coalesce(try_cast(times as bigint), 1)
+        coalesce(try_cast(procedure_points as int), 0)::bigint
+            * coalesce(try_cast(times as smallint), 1)
     end as inclusive_points,
     case when data_category = '94' then
-        coalesce(try_cast(procedure_points as bigint), 0) * coalesce(try_cast(times as bigint), 1)
+        coalesce(try_cast(procedure_points as int), 0)::bigint
+            * coalesce(try_cast(times as smallint), 1)
     end as adjust_points,
     case when data_category = '01' then claim_code end as reason_code,
     {{ is_no_date('start_date') }} or {{ is_no_date('end_date') }}
-        or {{ is_no_number('procedure_points', 'bigint') }}
-        or {{ is_no_number('times', 'bigint') }} as is_unreadable
+        or {{ is_no_number('procedure_points', 'int') }}
+        or {{ is_no_number('times', 'smallint') }} as is_unreadable
 from {{ source('raw', 'd') }}
 where {{ in_batches() }}

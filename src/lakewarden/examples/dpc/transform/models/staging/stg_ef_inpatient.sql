@@ -16,18 +16,18 @@ select
     yen_point_flag as yen_flag,
     doctor_code,
     case when item_no = '000' then
-        coalesce(try_cast(times as bigint), 1) * (
-            coalesce(try_cast(procedure_points as bigint), 0)
-            + coalesce(try_cast(drug_points as bigint), 0)
-            + coalesce(try_cast(material_points as bigint), 0)
+        coalesce(try_cast(times as smallint), 1) * (
+            coalesce(try_cast(procedure_points as int), 0)::bigint
+            + coalesce(try_cast(drug_points as int), 0)::bigint
+            + coalesce(try_cast(material_points as int), 0)::bigint
         )
     end as procedure_points,
     {{ is_no_date('service_date') }}
         or {{ is_no_number('quantity', 'decimal(10, 3)') }}
         or {{ is_no_number('amount', 'decimal(15, 3)') }}
-        or {{ is_no_number('times', 'bigint') }}
-        or {{ is_no_number('procedure_points', 'bigint') }}
-        or {{ is_no_number('drug_points', 'bigint') }}
-        or {{ is_no_number('material_points', 'bigint') }} as is_unreadable
+        or {{ is_no_number('times', 'smallint') }}
+        or {{ is_no_number('procedure_points', 'int') }}
+        or {{ is_no_number('drug_points', 'int') }}
+        or {{ is_no_number('material_points', 'int') }} as is_unreadable
 from {{ source('raw', 'ef_in') }}
 where {{ in_batches() }}

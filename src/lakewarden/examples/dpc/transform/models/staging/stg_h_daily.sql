@@ -9,7 +9,7 @@ select
     code as item_code,
     case when code in ('ASS0013', 'ASS0021') then
         {%- for number in range(1, 11) %}
-        coalesce(try_cast(payload_{{ number }} as int), 0){{ ' +' if not loop.last }}
+        coalesce(try_cast(payload_{{ number }} as smallint)::int, 0){{ ' +' if not loop.last }}
         {%- endfor %}
     end as severity_score
 from {{ source('raw', 'h') }}

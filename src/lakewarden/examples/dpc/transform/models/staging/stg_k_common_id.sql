@@ -9,5 +9,6 @@ select
     common_id as common_patient_id,
     birth_month,
     insurer_no,
-    subscriber_no
+    subscriber_no,
+    {{ is_no_date('admission_date') }} or {{ is_no_date('discharge_date') }} as is_unreadable
 from {{ source('raw', 'k') }}

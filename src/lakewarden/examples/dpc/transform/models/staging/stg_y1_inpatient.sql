@@ -15,7 +15,7 @@ with cases as (
         max(payload_2) filter (where code = 'A006010') as main_icd10,
         max(payload_3) filter (where code = 'A000030') as outcome_code,
         -- 100 and 101 are planned; 2 and 3 begin the kinds of emergency.
-        max(payload_4) filter (where code = 'A000020') >= '2' as is_emergency,
+        max(payload_5) filter (where code = 'A000020') >= '2' as is_emergency,
         count(*) filter (where code = 'A007010') > 0 as has_surgery,
         max(payload_2) filter (where code = 'A001010') as height,
         max(payload_3) filter (where code = 'A001010') as weight
