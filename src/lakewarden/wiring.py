@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from lakewarden.batch.history import RunRecord
     from lakewarden.batch.model import Dataset
     from lakewarden.batch.models.project import DbtProject
+    from lakewarden.batch.run import Delivered
     from lakewarden.lake.model import Lake, Override, Pin, Publication
     from lakewarden.records.lease import Holder
     from lakewarden.tables.changes import TablePlan
@@ -260,11 +261,16 @@ class Project:
         found = self.dataset(dataset)
         return run_batches(found, [batch], terms, self.workshop, self._holder(), tell=tell)
 
+    def delivered(self, dataset: str, named: str) -> "Delivered":
+        """What is there of a set of batches, FIRST..LAST (batch/run.py)."""
+        from lakewarden.batch.run import delivered
+
+        return delivered(self.objects, self.lake, self.dataset(dataset), named)
+
     def run_set(
         self,
         dataset: str,
-        first: str,
-        last: str,
+        batches: "Sequence[str]",
         *,
         group: int = GROUP,
         publish: bool = True,
@@ -273,19 +279,18 @@ class Project:
         take_over: bool = False,
         tell: "Callable[[StageDone], None]" = lambda done: None,
     ) -> "Iterator[Outcome]":
-        """Bring all delivered batches from the first to the last to main, so many in a group; the
-        models of a group are built once, and it is published in one step.
+        """Bring batches to main, so many in a group; the models of a group are built once, and it
+        is published in one step.
 
         What is wrong with single batches is told in the outcomes; the others go on. A set that was
         cut off goes on where it stopped, when it is asked for again. Raises as `run` does."""
         from lakewarden.batch.conductor import Terms
-        from lakewarden.batch.run import delivered, groups, run_batches
+        from lakewarden.batch.run import groups, run_batches
 
         terms = Terms(publish, _override(accept, reason), take_over, strict=False)
         found = self.dataset(dataset)
-        there = delivered(self.objects, self.lake, found, first, last)
-        for batches in groups(there, group):
-            yield run_batches(found, batches, terms, self.workshop, self._holder(), tell=tell)
+        for some in groups(batches, group):
+            yield run_batches(found, some, terms, self.workshop, self._holder(), tell=tell)
 
     def unpublish(
         self,

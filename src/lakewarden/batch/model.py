@@ -110,10 +110,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Received:
-    """The deliveries that there is something to do for."""
+    """Whole deliveries. `same`: batches that are published as they would come out now."""
 
     run: Run
     deliveries: Sequence[Delivery]
+    same: tuple[str, ...] = ()
     left_out: Sequence[LeftOut] = ()
 
 

@@ -14,7 +14,7 @@ from pyiceberg.table import Table
 
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop, conduct
-from lakewarden.batch.delivery.keys import keys_between, parse_key
+from lakewarden.batch.delivery.keys import parse_key, parse_keys
 from lakewarden.batch.intake import IntakeConfig
 from lakewarden.batch.load import load, put_rows, tables_on
 from lakewarden.batch.model import (
@@ -53,14 +53,20 @@ def run_batches(
     return conduct(job, dataset.name, keys, terms, workshop, holder, tell=tell)
 
 
-def delivered(
-    objects: Objects, lake: Lake, dataset: Dataset, first: str, last: str
-) -> Sequence[str]:
-    """The batches from the first to the last that something was delivered of, in order; without
-    those that somebody took out of main: they come back when they are asked for by name.
+@dataclass(frozen=True)
+class Delivered:
+    """The batches of a set that something was delivered of, in order. `withdrawn`: those that
+    somebody took out of main; they come back when they are asked for by name."""
 
-    Raises BatchKeyInvalid, RangeBackwards, BatchUnknown where there is none."""
-    keys = keys_between(parse_key(dataset.key_form, first), parse_key(dataset.key_form, last))
+    batches: Sequence[str]
+    withdrawn: Sequence[str]
+
+
+def delivered(objects: Objects, lake: Lake, dataset: Dataset, named: str) -> Delivered:
+    """What is there of FIRST..LAST.
+
+    Raises BatchKeyInvalid, RangeBackwards, BatchUnknown where nothing is."""
+    keys = parse_keys(dataset.key_form, named)
     out = {
         one.contribution.batch
         for one in newest_of_each(lake.publications(dataset.name))
@@ -69,10 +75,13 @@ def delivered(
     found = [str(key) for key in keys if is_delivered(objects, dataset, str(key))]
     if not found:
         raise BatchUnknown(
-            f"nothing was delivered of {dataset.name} from {first} to {last}",
+            f"nothing was delivered of {dataset.name} {named}",
             hint=f'"lakewarden batch deliver {dataset.name} BATCH DIR" delivers a batch.',
         )
-    return [batch for batch in found if batch not in out]
+    return Delivered(
+        [batch for batch in found if batch not in out],
+        [batch for batch in found if batch in out],
+    )
 
 
 def groups(batches: Sequence[str], most: int) -> Iterator[Sequence[str]]:
@@ -160,16 +169,18 @@ class _Load:
 
     def _receive(self, work: Work) -> Received:
         project = digest_of(work.workshop.dbt)
+        every = []
         for batch in work.current.batches:
             try:
                 found = receive(work.workshop.objects, self.dataset, batch, now=work.workshop.now())
             except _OF_ONE_BATCH as error:
                 work.leave_out(batch, error)
                 continue
+            every.append(found)
             self.inputs[batch] = inputs_hash(found, self.dataset, self.templates, project)
             if not self._is_published(work, batch):
                 self.deliveries[batch] = found
-        return Received(work.current, list(self.deliveries.values()), tuple(work.left_out))
+        return Received(work.current, every, tuple(self.same), tuple(work.left_out))
 
     def _is_published(self, work: Work, batch: str) -> bool:
         """Whether main holds the batch, made of the same inputs."""

@@ -143,9 +143,9 @@ def _run_set(
     terms: "_Terms",
     tell: "_Teller",
 ) -> None:
-    first, _, last = batches.partition("..")
+    there = opened.delivered(dataset, batches)
     if terms.accept or not terms.publish:
-        count = len(opened.keys(dataset, batches))
+        count = max(1, len(there.batches))
         if group is not None and group < count:
             raise OneGroupOnly(
                 "--no-publish and --accept concern one group of batches",
@@ -153,8 +153,10 @@ def _run_set(
             )
         group = count
     sizes = {"group": group} if group else {}
-    for outcome in opened.run_set(dataset, first, last, **sizes, **terms.asked, tell=tell.stage):
+    asked = terms.asked
+    for outcome in opened.run_set(dataset, there.batches, **sizes, **asked, tell=tell.stage):
         tell.end(outcome)
+    tell.withdrawn(dataset, there.withdrawn)
 
 
 @app.command(
@@ -280,7 +282,7 @@ def _show_runs(found: "Sequence[RunRecord]") -> None:
                 one.version and str(one.version),
                 one.loaded,
                 one.quarantined,
-                one.error or "",
+                one.error or _left_out(one),
                 one.run,
             )
             for one in found
@@ -289,6 +291,11 @@ def _show_runs(found: "Sequence[RunRecord]") -> None:
         flex=["why"],
         extra=["run"],
     )
+
+
+def _left_out(run: "RunRecord") -> str:
+    batches = [one.batch for one in run.batches if one.error]
+    return f"without {', '.join(batches)}" if batches else ""
 
 
 @app.command("show", epilog="Example: lakewarden batch show flights 2013-01-01")
@@ -371,6 +378,7 @@ class _Teller:
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._outcomes: list[Outcome] = []
+        self._withdrawn: Sequence[str] | None = None  # of a set only
 
     def stage(self, done: "StageDone") -> None:
         if not self._as_json:
@@ -381,12 +389,20 @@ class _Teller:
         if not self._as_json:
             tell_outcome(outcome)
 
+    def withdrawn(self, dataset: str, batches: "Sequence[str]") -> None:
+        """Batches of a set that were taken out of main, and so stay out."""
+        self._withdrawn = batches
+        if batches and not self._as_json:
+            say(f"Unpublished before, and left out: {', '.join(batches)}.")
+            say(f"Next, to bring one back: lakewarden batch run {dataset} {batches[0]}")
+
     def leave(self) -> None:
         """JSON where it is asked for; and a set that left batches out says so by its exit code."""
         left_out = [one for outcome in self._outcomes for one in outcome.left_out]
         if self._as_json:
             told = [outcome_json(outcome) for outcome in self._outcomes]
-            show_json(told[0] if len(told) == 1 else {"groups": told})
+            of_set = {"groups": told, "withdrawn": self._withdrawn}
+            show_json(told[0] if self._withdrawn is None else of_set)
         if left_out:
             codes = {one.error.exit_code for one in left_out}
             raise SystemExit(Refused.exit_code if Refused.exit_code in codes else codes.pop())
@@ -435,9 +451,10 @@ def _received(received: "Received") -> str:
     deliveries = received.deliveries
     files = [file for delivery in deliveries for file in delivery.files]
     told = f"{plural(len(files), 'file')}, {size(sum(file.version.size for file in files))}"
-    if len(deliveries) == 1:
+    if len(received.run.batches) == 1:
         return f"{told}, {_COMPLETE[deliveries[0].completeness]}"
-    return f"{plural(len(deliveries), 'batch', 'batches')} to do, {told}"
+    same = f", {len(received.same)} of them published already" if received.same else ""
+    return f"{received.run.span}: {plural(len(deliveries), 'batch', 'batches')}{same}, {told}"
 
 
 def tell_outcome(outcome: "Outcome") -> None:

@@ -196,7 +196,10 @@ def _note(publication: "Publication") -> str:
     override = publication.contribution.override
     if override:
         return f"in spite of {override.test}: {override.reason} ({override.by})"
-    return publication.contribution.summary
+    summary = publication.contribution.summary
+    if publication.contribution.withdrawn:
+        return f"unpublished: {summary}" if summary else "unpublished"
+    return summary
 
 
 def _in_version(change: "TableChange | None") -> str:
