@@ -4,7 +4,8 @@ import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from datetime import date
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -61,14 +62,24 @@ ABOUT = {
         "The parts of a delivery, where it comes in several: each has its own prefix and manifest,"
         " and the batch is complete when every part is."
     ),
-    "dataset.NAME.complete": "How a delivery is known to be complete.",
+    "dataset.NAME.complete": (
+        "How a delivery is known to be complete: by its `manifest`; by a file of this name that is"
+        " written last (`marker:_SUCCESS`); or by having lain still for so long (`settled:15m`),"
+        " which proves nothing, and the receipt says so."
+    ),
     "dataset.NAME.tables": (
         "Which files fill which table: a template's name (or `namespace.name`) and a glob of file"
         " names within the batch (`part/name` where there are parts; `*` matches slashes too)."
     ),
-    "dataset.NAME.due.at": "When a delivery is expected, `HH:MM`. Checked, and not used yet.",
-    "dataset.NAME.due.zone": "The time zone of `at`. Not used yet.",
-    "dataset.NAME.due.grace": "How much later is still in time: `90m`, `2h`. Not used yet.",
+    "dataset.NAME.due.at": "When a delivery is expected, `HH:MM`, on the first day after its day or month.",
+    "dataset.NAME.due.zone": "The time zone of `at`.",
+    "dataset.NAME.due.grace": (
+        "For how long after that it is `late`: `90m`, `2h`; afterwards it is `missing`."
+    ),
+    "dataset.NAME.due.after": "How many days later it is expected, in whole days.",
+    "dataset.NAME.due.weekdays": "Of batches by date: the days of the week that have one.",
+    "dataset.NAME.due.holidays": "Of batches by date: days that have none.",
+    "dataset.NAME.due.first": "The first day that anything is expected of.",
     "dataset.NAME.quarantine.max_share": (
         "The share of records that may be quarantined; above it the batch is refused. 0: one"
         " record that does not fit refuses it."
@@ -146,8 +157,8 @@ def _default(field: FieldInfo) -> str | None:
     match field.default:
         case None:
             return "–"
-        case tuple():
-            return "`[]`"
+        case tuple(items):
+            return f"`[{', '.join(map(repr, items))}]`".replace("'", '"')
         case str(text):
             return f'`"{text}"`'
         case value:
@@ -179,7 +190,12 @@ def _type_name(annotation: Any) -> str:
         return simple[annotation]
     if get_origin(annotation) is Literal:
         return " or ".join(f'`"{one}"`' for one in get_args(annotation))
-    return {tuple: "list of names", Mapping: "table of texts"}[get_origin(annotation)]
+    if annotation is date:
+        return "date"
+    if get_origin(annotation) is tuple:
+        of = get_args(annotation)[0]
+        return "list of names" if get_origin(of) is Annotated else f"list of: {_type_name(of)}"
+    return {Mapping: "table of texts"}[get_origin(annotation)]
 
 
 def _bounds(field: FieldInfo) -> str:

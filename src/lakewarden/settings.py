@@ -8,9 +8,10 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import date, time, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
@@ -21,14 +22,16 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from lakewarden.batch.delivery.keys import meet, shapes_of
-from lakewarden.batch.model import Complete
+from lakewarden.batch.calendar import Calendar
+from lakewarden.batch.delivery.keys import key_of, meet, shapes_of
 from lakewarden.errors import TryAgain, WrongUsage
 
 FILE = "lakewarden.toml"
 
 _OPERATIONS = "ops/"  # receipts, leases, quarantine
 
+_WeekDay = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+_WEEK: tuple[_WeekDay, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SPAN = r"\d{1,6}[smhd]"  # a length of time
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
@@ -72,12 +75,45 @@ class EnvSettings(_Model):
     catalog: CatalogSettings
 
 
+def length_of(text: str) -> timedelta:
+    """90m, 2h, 1d: a length of time."""
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    return timedelta(**{units[text[-1]]: int(text[:-1])})
+
+
 class DueSettings(_Model):
-    """When a delivery is expected."""
+    """When deliveries are expected: `at` on the first day after the batch's day or month, or so
+    many days `after` that. Of batches by date: on `weekdays`, without `holidays`."""
 
     at: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
     zone: str = "UTC"
     grace: str = Field("0m", pattern=rf"^{_SPAN}$")
+    after: int = Field(0, ge=0, le=366)
+    weekdays: tuple[_WeekDay, ...] = _WEEK
+    holidays: tuple[date, ...] = ()
+    first: date | None = None  # nothing is expected of before this day
+
+    @field_validator("zone")
+    @classmethod
+    def _known(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("a time zone's name, such as Asia/Tokyo") from error
+        return zone
+
+    def calendar(self, form: str) -> Calendar:
+        """The same, for batches of this form."""
+        return Calendar(
+            form=form,
+            at=time.fromisoformat(self.at),
+            zone=ZoneInfo(self.zone),
+            grace=length_of(self.grace),
+            after=self.after,
+            weekdays=frozenset(_WEEK.index(day) for day in self.weekdays),
+            holidays=frozenset(self.holidays),
+            first=key_of(self.first, form) if self.first else None,
+        )
 
 
 class QuarantineSettings(_Model):
@@ -98,13 +134,17 @@ class DatasetSettings(_Model):
     quarantine: QuarantineSettings = QuarantineSettings()
     max_bytes: int = Field(100 << 30, gt=0)  # of one file, unpacked
 
-    def completeness(self) -> Complete:
-        """`complete`, read."""
-        kind, _, what = self.complete.partition(":")
-        return Complete(
-            marker=what if kind == "marker" else None,
-            settled=length_of(what) if kind == "settled" else None,
-        )
+    @property
+    def marker(self) -> str | None:
+        """The file that completes a delivery, where one does."""
+        kind, _, name = self.complete.partition(":")
+        return name if kind == "marker" else None
+
+    @property
+    def settled(self) -> timedelta | None:
+        """How long a delivery has to lie still, where that completes it."""
+        kind, _, length = self.complete.partition(":")
+        return length_of(length) if kind == "settled" else None
 
     @field_validator("parts")
     @classmethod
@@ -112,12 +152,6 @@ class DatasetSettings(_Model):
         if len(set(parts)) < len(parts):
             raise ValueError("each part once")
         return parts
-
-
-def length_of(text: str) -> timedelta:
-    """90m, 2h, 1d: a length of time."""
-    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-    return timedelta(**{units[text[-1]]: int(text[:-1])})
 
 
 class LoadSettings(_Model):

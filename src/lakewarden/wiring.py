@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,12 +39,16 @@ if TYPE_CHECKING:
     from lakewarden.batch.conductor import Outcome, StageDone, Workshop
     from lakewarden.batch.delivery.deliver import Progress
     from lakewarden.batch.delivery.manifest import Manifest
+    from lakewarden.batch.diff import TableDiff
     from lakewarden.batch.duck import DuckConfig
     from lakewarden.batch.history import RunRecord
+    from lakewarden.batch.mending import Correction
+    from lakewarden.batch.mends import Mend
     from lakewarden.batch.model import Dataset
     from lakewarden.batch.models.project import DbtProject
+    from lakewarden.batch.overview import BatchState
     from lakewarden.batch.run import Delivered
-    from lakewarden.lake.model import Lake, Override, Pin, Publication
+    from lakewarden.lake.model import Lake, Override, Pin, Publication, TableChange
     from lakewarden.records.lease import Holder
     from lakewarden.tables.changes import TablePlan
     from lakewarden.tables.drift import Finding
@@ -64,6 +69,10 @@ class BatchUnnamed(WrongUsage):
 
 class ManifestNotWritten(WrongUsage):
     """The folder does not take the manifest: it is read-only, or full."""
+
+
+class NothingMended(WrongUsage):
+    """A batch without mends has nothing to replay."""
 
 
 class AcceptWithoutReason(WrongUsage):
@@ -338,6 +347,52 @@ class Project:
         found = self.dataset(dataset)
         return rebuild(found, batches, models, terms, self.workshop, self._holder(), tell=tell)
 
+    def mend(
+        self, dataset: str, batch: str, corrections: "Sequence[Correction]"
+    ) -> "Sequence[Mend]":
+        """Put quarantined records of a batch right (batch/mending.py); running the batch again
+        reads them so. Returns the mends that were kept: none where nothing changed."""
+        from lakewarden.batch.mending import Bench, mend
+        from lakewarden.batch.mends import add_mends, overlay, read_mends
+        from lakewarden.batch.quarantine import list_quarantines, newest_quarantine, read
+        from lakewarden.batch.receipts import receipts_of
+
+        found = self.dataset(dataset)
+        kept = newest_quarantine(self.objects, dataset, batch)
+        bench = Bench(
+            found,
+            batch,
+            self.templates,
+            receipts_of(self.objects, dataset, kept.run),
+            overlay(read_mends(self.objects, dataset, batch)),
+            self.objects,
+            self.duck.temp.parent,
+        )
+        every = list_quarantines(self.objects, dataset, batch)
+        misfits = chain.from_iterable(read(self.objects, one.key) for one in every)
+        made = mend(bench, misfits, corrections, by=_user(), at=now())
+        if made:
+            add_mends(self.objects, dataset, batch, made)
+        return made
+
+    def replay(
+        self,
+        dataset: str,
+        batch: str,
+        *,
+        take_over: bool = False,
+        tell: "Callable[[StageDone], None]" = lambda done: None,
+    ) -> "Outcome":
+        """Run a whole batch again, with its mends."""
+        from lakewarden.batch.mends import read_mends
+
+        if not read_mends(self.objects, self.dataset(dataset).name, batch):
+            raise NothingMended(
+                f"nothing of {dataset} {batch} was mended",
+                hint=f"lakewarden quarantine show {dataset} {batch}",
+            )
+        return self.run(dataset, batch, take_over=take_over, tell=tell)
+
     @property
     def workshop(self) -> "Workshop":
         """What every run works with."""
@@ -435,6 +490,44 @@ class Project:
 
         return runs_named(self.objects, self.lake, named, leases=self._leases())
 
+    def overview(self, dataset: str, *, most: int = 400) -> "Sequence[BatchState]":
+        """What there is of each batch, and what there should be (batch/overview.py)."""
+        from lakewarden.batch.overview import overview
+        from lakewarden.batch.receive import is_delivered
+
+        found = self.dataset(dataset)
+        settings = self.settings.dataset[dataset]
+        return overview(
+            settings.due.calendar(settings.batch) if settings.due else None,
+            self.lake.publications(dataset),
+            self.runs(dataset),
+            lambda batch: is_delivered(self.objects, found, batch),
+            now(),
+            most=most,
+        )
+
+    def diff(self, publication: "Publication") -> "Iterator[TableDiff]":
+        """What a publication changed, by table; of tables by batch only its batch's rows
+        (batch/diff.py)."""
+        batch = publication.contribution.batch
+        return self._diff(publication.tables, [batch] if batch else [])
+
+    def diff_of_branch(self, name: str) -> "Iterator[TableDiff]":
+        """What a branch would change."""
+        from lakewarden.lake.changes import table_changes
+
+        after = self.lake.pin(name)
+        branch = next(one for one in self.lake.branches() if one.name == name)
+        return self._diff(table_changes(branch.base.tables, after.tables), [])
+
+    def _diff(
+        self, changes: "Mapping[str, TableChange]", batches: "Sequence[str]"
+    ) -> "Iterator[TableDiff]":
+        from lakewarden.batch.diff import diff
+
+        keys = {name: template.row_key for name, template in self.templates.items()}
+        return diff(self.duck, changes, keys=keys, batches=batches)
+
     def plan_tables(self) -> "Sequence[TablePlan]":
         """What brings each table to its template (lake/evolve.py)."""
         from lakewarden.lake.evolve import plan_tables
@@ -490,7 +583,7 @@ class Project:
         return count
 
     def _dataset(self, name: str, found: DatasetSettings) -> "Dataset":
-        from lakewarden.batch.model import Dataset
+        from lakewarden.batch.model import Complete, Dataset
 
         return Dataset(
             name=name,
@@ -500,7 +593,7 @@ class Project:
             max_share=found.quarantine.max_share,
             max_bytes=found.max_bytes,
             parts=found.parts,
-            complete=found.completeness(),
+            complete=Complete(found.marker, found.settled),
         )
 
     def _template(self, dataset: str, table: str) -> str:

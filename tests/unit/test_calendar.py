@@ -13,11 +13,9 @@ from lakewarden.batch.calendar import (
     Calendar,
     due_at,
     expectations,
-    following,
     is_expected,
-    preceding,
 )
-from lakewarden.batch.delivery.keys import BatchKey, parse_key
+from lakewarden.batch.delivery.keys import BatchKey, following, parse_key, preceding
 
 ZONES = ("Asia/Tokyo", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
 TOKYO = Calendar("date", time(6), ZoneInfo("Asia/Tokyo"), timedelta(minutes=90))

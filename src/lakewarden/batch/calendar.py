@@ -12,7 +12,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
-from lakewarden.batch.delivery.keys import BatchKey, BatchKeyInvalid, parse_key
+from lakewarden.batch.delivery.keys import (
+    BatchKey,
+    BatchKeyInvalid,
+    following,
+    key_of,
+    parse_key,
+    preceding,
+)
 
 EXPECTED, LATE, MISSING = "expected", "late", "missing"
 
@@ -139,7 +146,7 @@ def _wanted(
 
 def _next_not_due(calendar: Calendar, now: datetime) -> BatchKey | None:
     """The oldest expected batch that is not due yet; None at the end of the calendar."""
-    begin = _key_of(_days_before(now.astimezone(UTC).date(), calendar.after), calendar.form)
+    begin = key_of(_days_before(now.astimezone(UTC).date(), calendar.after), calendar.form)
     # What is due today is of yesterday, or of last month; a zone is off by a day at most.
     begin = next(islice(_back_from(begin), 3, None), begin)
     keys = _on_from(max(begin, calendar.first) if calendar.first else begin)
@@ -149,32 +156,6 @@ def _next_not_due(calendar: Calendar, now: datetime) -> BatchKey | None:
 
 def _days_before(day: date, days: int) -> date:
     return date.fromordinal(max(day.toordinal() - days, 1))
-
-
-# ── keys in their order ─────────────────────────────────────────────────────────────────────────
-
-
-def following(key: BatchKey) -> BatchKey | None:
-    """The next day's or month's key, whether a batch is expected then or not; None after the last
-    one of the year 9999."""
-    try:
-        # 31 days after the first of a month lie in the next one.
-        days = 1 if key.form == "date" else 31
-        return _key_of(key.first_day + days * _DAY, key.form)
-    except OverflowError:
-        return None
-
-
-def preceding(key: BatchKey) -> BatchKey | None:
-    """The day's or month's key before this one; None before the first one of the year 1."""
-    try:
-        return _key_of(key.first_day - _DAY, key.form)
-    except OverflowError:
-        return None
-
-
-def _key_of(day: date, form: str) -> BatchKey:
-    return BatchKey(day if form == "date" else day.replace(day=1), form)
 
 
 def _on_from(key: BatchKey | None) -> Iterator[BatchKey]:

@@ -92,14 +92,17 @@ def take_in(
     tables: Mapping[str, Table],
     max_bytes: int,
     config: IntakeConfig,
+    mends: Mapping[str, Mapping[int, str]] = {},  # nobody changes it
 ) -> Intake:
-    """Read every file once and write what fits; raises the first error of any reader or parser."""
+    """Read every file once and write what fits; raises the first error of any reader or parser.
+    `mends`: by a file's name, records that are to be read in other words."""
     config.scratch.mkdir(parents=True, exist_ok=True)
     reader = Reader(objects, config.scratch, config.part_bytes, max_bytes)
 
     def read(number: int, emit: Callable[[Part], None]) -> Reading:
         file = files[number]
-        return reader.read(file, templates[file.table], f"f{number:05d}", emit)
+        words = mends.get(file.name, {})
+        return reader.read(file, templates[file.table], f"f{number:05d}", emit, words)
 
     with connect(config.duck) as connection:
         work = _Work(connection, run, batch, objects, tables, config)

@@ -8,13 +8,14 @@ transformed, audited and published together.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from pyiceberg.manifest import DataFile
 
 from lakewarden.aws.objects import ObjectVersion
+from lakewarden.batch.mends import Overlay
 from lakewarden.errors import LakewardenError
 from lakewarden.lake.model import Branch, Publication
 
@@ -98,6 +99,7 @@ class Delivery:
     files: Sequence[DeliveredFile]
     hash: str  # equal for equal deliveries
     completeness: str  # how it was known to be complete: manifest | marker | settled
+    mends: Overlay = field(default_factory=dict, repr=False)  # row data
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ class QuarantineUnknown(WrongUsage):
     """No quarantine file under this key."""
 
 
+class NothingQuarantined(WrongUsage):
+    """No run of this batch put anything into quarantine."""
+
+
 class QuarantineUnreadable(Failed):
     """Not a quarantine file, or one of a format that this release does not read."""
 
@@ -159,3 +163,14 @@ def list_quarantines(
                 QuarantineFile(version.key, parts[0], parts[1], run, version.size, version.modified)
             )
     return sorted(found, key=lambda one: (one.run, one.key), reverse=True)
+
+
+def newest_quarantine(objects: Objects, dataset: str, which: str) -> QuarantineFile:
+    """The quarantine of a run, or of the last run of a batch that has one; raises
+    NothingQuarantined."""
+    for one in list_quarantines(objects, dataset):
+        if which in (one.batch, one.run):
+            return one
+    raise NothingQuarantined(
+        f"no run of {dataset} {which} quarantined anything", hint="lakewarden quarantine list"
+    )

@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyiceberg.table import Table
 
@@ -17,6 +17,7 @@ from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop
 from lakewarden.batch.delivery.keys import parse_key, parse_keys
 from lakewarden.batch.intake import IntakeConfig
 from lakewarden.batch.load import load, put_rows, tables_on
+from lakewarden.batch.mends import digest_of, overlay, read_mends
 from lakewarden.batch.model import (
     Dataset,
     Delivery,
@@ -24,7 +25,7 @@ from lakewarden.batch.model import (
     LoadedBatch,
     Received,
 )
-from lakewarden.batch.models.project import DbtProject, project_digest
+from lakewarden.batch.models.project import project_digest
 from lakewarden.batch.receive import BatchUnknown, NotReady, is_delivered, receive
 from lakewarden.errors import Refused
 from lakewarden.lake.model import Branch, Contribution, Lake, Override, Publication
@@ -101,16 +102,14 @@ def newest_of_each(publications: Iterable[Publication]) -> Sequence[Publication]
 def inputs_hash(
     delivery: Delivery, dataset: Dataset, templates: Mapping[str, Template], project: str | None
 ) -> str:
-    """Equal where a batch would come out equal: its delivery, its tables, the dbt project
-    (`project`: its digest)."""
+    """Equal where a batch would come out equal: its delivery with its mends, its tables, the dbt
+    project (`project`: its digest)."""
     tables = {name: [glob, templates[name].digest] for name, glob in dataset.tables.items()}
-    text = json.dumps([1, delivery.hash, tables, project], sort_keys=True)
+    made_of: list[object] = [1, delivery.hash, tables, project]
+    if mends := digest_of(delivery.mends):
+        made_of.append(mends)
+    text = json.dumps(made_of, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def digest_of(project: DbtProject | None) -> str | None:
-    """The dbt project's part in what a batch is made of."""
-    return project_digest(project.folder) if project else None
 
 
 def newest(lake: Lake, dataset: str, batch: str) -> Publication | None:
@@ -168,11 +167,12 @@ class _Load:
         return next(iter(self.same.values()), None)
 
     def _receive(self, work: Work) -> Received:
-        project = digest_of(work.workshop.dbt)
+        dbt = work.workshop.dbt
+        project = project_digest(dbt.folder) if dbt else None
         every = []
         for batch in work.current.batches:
             try:
-                found = receive(work.workshop.objects, self.dataset, batch, now=work.workshop.now())
+                found = self._receive_one(work.workshop, batch)
             except _OF_ONE_BATCH as error:
                 work.leave_out(batch, error)
                 continue
@@ -181,6 +181,10 @@ class _Load:
             if not self._is_published(work, batch):
                 self.deliveries[batch] = found
         return Received(work.current, every, tuple(self.same), tuple(work.left_out))
+
+    def _receive_one(self, shop: Workshop, batch: str) -> Delivery:
+        found = receive(shop.objects, self.dataset, batch, now=shop.now())
+        return replace(found, mends=overlay(read_mends(shop.objects, self.dataset.name, batch)))
 
     def _is_published(self, work: Work, batch: str) -> bool:
         """Whether main holds the batch, made of the same inputs."""

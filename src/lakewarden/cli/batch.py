@@ -50,6 +50,10 @@ Accept = Annotated[
 TakeOver = Annotated[bool, typer.Option("--take-over", help="Fence the run that holds this batch.")]
 
 
+class NeverPublished(WrongUsage):
+    """A batch that changed nothing, since it was never published."""
+
+
 class OneGroupOnly(WrongUsage):
     """What is left unpublished, or accepted, is one group of batches."""
 
@@ -93,7 +97,7 @@ def run(
     """
     opened = open_project(project, env, as_json=as_json)
     terms = _Terms(not no_publish, accept, reason, take_over)
-    tell = _Teller(as_json=as_json)
+    tell = Teller(as_json=as_json)
     with console.status(Text(visible(f"{dataset} {batch}"))):
         if select:
             chosen = opened.keys(dataset, batch)
@@ -128,7 +132,7 @@ def unpublish(
     """
     opened = open_project(project, env, as_json=as_json)
     terms = _Terms(not no_publish, accept, reason, take_over)
-    tell = _Teller(as_json=as_json)
+    tell = Teller(as_json=as_json)
     with console.status(Text(visible(f"{dataset} {batch}"))):
         chosen = opened.published_keys(dataset, batch)
         tell.end(opened.unpublish(dataset, chosen, **terms.asked, tell=tell.stage))
@@ -141,7 +145,7 @@ def _run_set(
     batches: str,
     group: int | None,
     terms: "_Terms",
-    tell: "_Teller",
+    tell: "Teller",
 ) -> None:
     there = opened.delivered(dataset, batches)
     if terms.accept or not terms.publish:
@@ -249,16 +253,30 @@ def manifest(
         say(f"Wrote {place}: {plural(len(written.entries), 'file')}.")
 
 
-@app.command("list", epilog="Example: lakewarden batch list --dataset flights")
+@app.command("list", epilog="Example: lakewarden batch list --dataset flights --expected")
 def list_(
     dataset: Annotated[str | None, typer.Option(help="Only this dataset.")] = None,
+    expected: Annotated[
+        bool,
+        typer.Option(
+            "--expected",
+            help="By batch: also what is expected, late or missing, or waits to be run.",
+        ),
+    ] = False,
     most: Most = None,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Runs, newest first, and what each ended with."""
+    """Runs, newest first, and what each ended with.
+
+    With --expected the batches, newest first: what became of each (what is published counts for
+    more than a later run that was refused), and which are due, by `due` in lakewarden.toml.
+    """
     opened = open_project(project, env, as_json=as_json)
+    if expected:
+        _list_batches(opened, dataset, most_of(most, as_json=as_json), as_json=as_json)
+        return
     found = opened.runs(dataset, most=most_of(most, as_json=as_json))
     if dataset and not found:
         opened.dataset(dataset)  # a dataset that nobody knows is a mistake
@@ -269,6 +287,80 @@ def list_(
         say(f"Next: lakewarden batch deliver {dataset or 'DATASET'} BATCH DIR")
     else:
         _show_runs(found)
+
+
+def _list_batches(
+    opened: "Project", dataset: str | None, most: int | None, *, as_json: bool
+) -> None:
+    names = [dataset] if dataset else list(opened.settings.dataset)
+    sizes = {"most": most} if most else {}
+    found = [(name, one) for name in names for one in reversed(opened.overview(name, **sizes))]
+    if as_json:
+        show_json([{"dataset": name, **dataclasses.asdict(one)} for name, one in found])
+        return
+    show_table(
+        ["dataset", "batch", "state", "due (UTC)", "version", "rows", "last error"],
+        [
+            (
+                name,
+                one.batch,
+                one.state,
+                one.due,
+                one.version and str(one.version),
+                one.rows,
+                one.error or "",
+            )
+            for name, one in found
+        ],
+        right=["version", "rows"],
+        extra=["last error"],
+    )
+    if without := [name for name in names if opened.settings.dataset[name].due is None]:
+        say(f"Nothing is expected of {', '.join(without)}: lakewarden.toml has no `due` for it.")
+
+
+@app.command("diff", epilog="Example: lakewarden batch diff flights 2013-01-04")
+def diff(
+    dataset: DatasetName,
+    batch: BatchName,
+    branch: Annotated[
+        str | None,
+        typer.Option(metavar="BRANCH", help="What this branch would change, of any batch."),
+    ] = None,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a batch changed when it was last published: rows by table, as counts.
+
+    Of tables that are written by batch only the rows of this one are compared; models that are
+    made whole are compared whole, with all that was published in the same step. A changed row has
+    the same key (of a loaded table the delivered record, else `key` of the template) and other
+    values; where no key is known it counts as one removed and one added.
+    """
+    opened = open_project(project, env, as_json=as_json)
+    key = opened.keys(dataset, batch)[0]
+    if branch is not None:
+        title, found = f"branch {branch}", opened.diff_of_branch(branch)
+    else:
+        publication = next(iter(opened.lake.publications(dataset, key)), None)
+        if publication is None:
+            raise NeverPublished(
+                f"{dataset} {key} was never published",
+                hint="A branch that `--no-publish` left: --branch NAME (lakewarden lake branches).",
+            )
+        title, found = f"version {publication.version}", opened.diff(publication)
+    with console.status("comparing"):
+        tables = list(found)
+    if as_json:
+        show_json({"what": title, "tables": [dataclasses.asdict(one) for one in tables]})
+        return
+    say(f"{dataset} {key}, {title}")
+    show_table(
+        ["table", "rows before", "rows after", "added", "removed", "changed"],
+        [dataclasses.astuple(one) for one in tables],
+        right=["rows before", "rows after", "added", "removed", "changed"],
+    )
 
 
 def _show_runs(found: "Sequence[RunRecord]") -> None:
@@ -372,7 +464,7 @@ class _Terms:
         )
 
 
-class _Teller:
+class Teller:
     """Tells how runs go, one after the other, and what to leave with."""
 
     def __init__(self, *, as_json: bool) -> None:

@@ -1,16 +1,22 @@
 """lakewarden quarantine: records that did not fit, and why."""
 
 import base64
+import json
+import sys
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
+from lakewarden.cli.batch import TakeOver, Teller
 from lakewarden.cli.options import (
     MOST,
     AsJson,
+    BatchName,
     DatasetName,
     EnvName,
     Most,
@@ -18,11 +24,20 @@ from lakewarden.cli.options import (
     most_of,
     open_project,
 )
-from lakewarden.cli.output import plural, say, show_json, show_json_rows, show_table
+from lakewarden.cli.output import (
+    console,
+    plural,
+    say,
+    show_json,
+    show_json_rows,
+    show_table,
+    visible,
+)
 from lakewarden.errors import WrongUsage
 
 if TYPE_CHECKING:
     from lakewarden.batch.history import RunRecord
+    from lakewarden.batch.mending import Correction
     from lakewarden.batch.model import Misfit
     from lakewarden.batch.quarantine import QuarantineFile
     from lakewarden.wiring import Project
@@ -34,8 +49,8 @@ app = typer.Typer(
 )
 
 
-class NothingQuarantined(WrongUsage):
-    """No run of this batch put anything into quarantine."""
+class CorrectionsInvalid(WrongUsage):
+    """What is to be mended, and how, is not said, or cannot be read."""
 
 
 @app.command("list", epilog="Example: lakewarden quarantine list --dataset flights")
@@ -104,35 +119,49 @@ def show(
     the record as text (`raw`) and, byte for byte, in base64 (`raw_base64`).
     """
     from lakewarden.batch import quarantine
+    from lakewarden.batch.mends import overlay, read_mends
 
     opened = open_project(project, env, as_json=as_json)
     encodings = _Encodings(opened, dataset)
-    kept = quarantine.read(opened.objects, _key(opened, dataset, which))
+    file = quarantine.newest_quarantine(opened.objects, dataset, which)
+    kept = quarantine.read(opened.objects, file.key)
+    mended = overlay(read_mends(opened.objects, dataset, file.batch)) if file.batch else {}
+
+    def is_mended(one: "Misfit") -> bool:
+        return one.line in mended.get(one.file_sha256, {})
+
     if as_json:
-        show_json_rows(_row(one, encodings, reveal=reveal) for one in islice(kept, most))
+        show_json_rows(
+            {**_row(one, encodings, reveal=reveal), "mended": is_mended(one)}
+            for one in islice(kept, most)
+        )
         return
     found = list(islice(kept, (most or MOST) + 1))
     shown = found[: most or MOST]
     if reveal:
         _reveal(shown, encodings)
     else:
-        _show_reasons(shown)
+        _show_reasons(shown, [is_mended(one) for one in shown])
     if len(found) > len(shown):
         say(f"(the first {plural(len(shown), 'record')}; -n shows more)")
     if not reveal:
         say("The records themselves are shown with --reveal.")
-    say(f"Next, when it is mended: lakewarden batch deliver {dataset} BATCH DIR")
+    batch = file.batch or "BATCH"
+    if any(map(is_mended, shown)):
+        say(f"Next: lakewarden quarantine replay {dataset} {batch}")
+        return
+    say(f"Next: lakewarden quarantine mend {dataset} {batch} --record N --set COLUMN=VALUE")
+    say(f"Or deliver it mended: lakewarden batch deliver {dataset} {batch} DIR")
 
 
-def _show_reasons(found: "Sequence[Misfit]") -> None:
+def _show_reasons(found: "Sequence[Misfit]", mended: Sequence[bool]) -> None:
     # `line` is the record's number; the message has the physical line.
-    show_table(
-        ["file", "record", "column", "reason", "message"],
-        [(one.file, one.line, one.column, one.reason, one.message) for one in found],
-        right=["record"],
-        flex=["message", "file"],
-        extra=["reason"],
-    )
+    columns = ["file", "record", "column", "reason", "message"]
+    rows = [[one.file, one.line, one.column, one.reason, one.message] for one in found]
+    if any(mended):
+        columns.append("mended")
+        rows = [[*row, is_so] for row, is_so in zip(rows, mended, strict=True)]
+    show_table(columns, rows, right=["record"], flex=["message", "file"], extra=["reason"])
 
 
 def _reveal(found: "Iterable[Misfit]", encodings: "_Encodings") -> None:
@@ -175,13 +204,111 @@ class _Encodings:
         return "utf-8"
 
 
-def _key(opened: "Project", dataset: str, which: str) -> str:
-    """The quarantine of a run, or of the last run of a batch that has one."""
-    from lakewarden.batch.quarantine import list_quarantines
+@app.command(
+    "mend",
+    epilog="Example: lakewarden quarantine mend flights 2013-01-04 --record 11 --set dep_delay=14",
+)
+def mend(
+    dataset: DatasetName,
+    batch: BatchName,
+    record: Annotated[
+        int | None, typer.Option(min=1, help="The record's number, as `show` tells it.")
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its file, where several have such a record.")
+    ] = None,
+    values: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="COLUMN=VALUE", help="A column's value; may be repeated."),
+    ] = None,
+    raw: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="The whole record, as it should read.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Many at once: what `show --reveal --json` prints, with `raw` put right;"
+            " - is standard input.",
+        ),
+    ] = None,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how a quarantined record should have read.
 
-    for one in list_quarantines(opened.objects, dataset):
-        if which in (one.batch, one.run):
-            return one.key
-    raise NothingQuarantined(
-        f"no run of {dataset} {which} quarantined anything", hint="lakewarden quarantine list"
-    )
+    What was delivered stays as it is; a mend is kept beside it, with your name and the time, and
+    whoever runs the batch reads the record so. It has to fit its table. The batch itself is run
+    again by `quarantine replay`, whole.
+    """
+    opened = open_project(project, env, as_json=as_json)
+    made = opened.mend(dataset, batch, _corrections(record, file, values, raw, source))
+    if as_json:
+        show_json({"mended": [{"file": one.file, "line": one.line} for one in made]})
+    elif not made:
+        say("Nothing to do: the records read so already.")
+    else:
+        say(f"Mended {plural(len(made), 'record')} of {dataset} {batch}.")
+        say(f"Next: lakewarden quarantine replay {dataset} {batch}")
+
+
+@app.command("replay", epilog="Example: lakewarden quarantine replay flights 2013-01-04")
+def replay(
+    dataset: DatasetName,
+    batch: BatchName,
+    take_over: TakeOver = False,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a whole batch again, with its mends. As `batch run`, for a batch that has some."""
+    opened = open_project(project, env, as_json=as_json)
+    tell = Teller(as_json=as_json)
+    with console.status(Text(visible(f"{dataset} {batch}"))):
+        tell.end(opened.replay(dataset, batch, take_over=take_over, tell=tell.stage))
+    tell.leave()
+
+
+def _corrections(
+    record: int | None,
+    file: str | None,
+    values: Sequence[str] | None,
+    raw: str | None,
+    source: str | None,
+) -> "Sequence[Correction]":
+    from lakewarden.batch.mending import Correction
+
+    if source is not None:
+        if record or file or values or raw is not None:
+            raise CorrectionsInvalid("--from says all of it", hint="Leave out the other options.")
+        return _read_corrections(source)
+    if record is None or (raw is None) == (not values):
+        raise CorrectionsInvalid(
+            "what is to be mended is not said",
+            hint="Say --record N with --set COLUMN=VALUE or --raw TEXT; or --from FILE.",
+        )
+    pairs = [value.partition("=") for value in values or ()]
+    if any(not equals for _, equals, _ in pairs):
+        raise CorrectionsInvalid("a column and its value are written --set COLUMN=VALUE")
+    return [Correction(record, file, raw, {column: value for column, _, value in pairs})]
+
+
+def _read_corrections(source: str) -> "Sequence[Correction]":
+    """What `show --reveal --json` prints, put right by somebody."""
+    from lakewarden.batch.mending import Correction
+
+    try:
+        text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
+        return [
+            Correction(int(one["line"]), str(one["file"]), str(one["raw"]))
+            for one in json.loads(text)
+        ]
+    except OSError as error:
+        raise CorrectionsInvalid(f"{source} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError):  # whose text would quote a record
+        raise CorrectionsInvalid(
+            f"{source} is not what `quarantine show --reveal --json` prints",
+            hint="It is a list of objects with file, line and raw.",
+        ) from None

@@ -41,6 +41,7 @@ def contradictions(
         *_columns(template),
         *_partitions(template),
         *_sorting(template),
+        *_key(template),
         *_properties(written),
         *_source(template, csv_options),
     ]
@@ -104,6 +105,13 @@ def _underscore(template: Template, index: int, column: Column) -> Iterator[Cont
         yield Contradiction(
             ("columns", index, "type"), f"expected string for _batch, found {column.type}"
         )
+
+
+def _key(template: Template) -> Iterator[Contradiction]:
+    columns = {column.name for column in template.all_columns}
+    for index, name in enumerate(template.key):
+        if name not in columns:
+            yield _no_column(("key", index), name)
 
 
 def _partitions(template: Template) -> Iterator[Contradiction]:

@@ -120,6 +120,7 @@ class Template:
     description: str
     source: Source | None
     load_dataset: str | None
+    key: tuple[str, ...] = ()  # the columns that name a row, where it says so
 
     @property
     def identifier(self) -> str:
@@ -129,6 +130,12 @@ class Template:
     def owned_columns(self) -> Sequence[Column]:
         """The columns that loading adds after the template's own; none where dbt writes."""
         return OWNED_COLUMNS if self.load_dataset else ()
+
+    @property
+    def row_key(self) -> Sequence[str]:
+        """The columns that name a row; of a loaded table, unless it says more, the record that
+        was delivered. Empty where nobody knows."""
+        return self.key or [column.name for column in self.owned_columns]
 
     @property
     def all_columns(self) -> Sequence[Column]:
@@ -141,7 +148,8 @@ class Template:
 
         Counted: the name; columns' names, types, nullability and order; partitioning, sorting,
         properties; how the source is read; the dataset. Not counted: layout, comments and
-        defaults spelled out, descriptions, tags, `pii`, `access_level`, `was`, `source.path`.
+        defaults spelled out, descriptions, tags, `key`, `pii`, `access_level`, `was`,
+        `source.path`.
         """
         counted = {
             "format": 1,

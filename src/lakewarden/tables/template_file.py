@@ -159,6 +159,7 @@ class _Template(_Model):
     tags: dict[str, str] | None = None
     source: _Source | None = None
     load: _Load | None = None
+    key: list[ColumnName] | None = None
 
     def freeze(self) -> Template:
         return Template(
@@ -177,6 +178,7 @@ class _Template(_Model):
             description=(self.description or "").strip(),
             source=self.source.freeze() if self.source else None,
             load_dataset=self.load.dataset if self.load else None,
+            key=tuple(self.key or ()),
         )
 
 

@@ -95,11 +95,27 @@ def _day(text: str) -> date | None:
         return None
 
 
-def next_key(key: BatchKey) -> BatchKey:
-    """The one after it: the next day, or the next month."""
-    days = 1 if key.form == "date" else 31
-    later = key.first_day + timedelta(days=days)
-    return BatchKey(later if key.form == "date" else later.replace(day=1), key.form)
+def following(key: BatchKey) -> BatchKey | None:
+    """The next day's or month's key; None after the last one of the year 9999."""
+    try:
+        # 31 days after the first of a month lie in the next one.
+        later = key.first_day + timedelta(days=1 if key.form == "date" else 31)
+    except OverflowError:
+        return None
+    return key_of(later, key.form)
+
+
+def preceding(key: BatchKey) -> BatchKey | None:
+    """The day's or month's key before this one; None before the first one of the year 1."""
+    try:
+        return key_of(key.first_day - timedelta(days=1), key.form)
+    except OverflowError:
+        return None
+
+
+def key_of(day: date, form: str) -> BatchKey:
+    """The key of a day, or of its month."""
+    return BatchKey(day if form == "date" else day.replace(day=1), form)
 
 
 def keys_between(first: BatchKey, last: BatchKey) -> Iterator[BatchKey]:
@@ -108,11 +124,10 @@ def keys_between(first: BatchKey, last: BatchKey) -> Iterator[BatchKey]:
         raise RangeBackwards(
             f"the range {first}..{last} ends before it begins", hint="Write it as FIRST..LAST."
         )
-    key = first
-    while key < last:
+    key: BatchKey | None = first
+    while key is not None and key <= last:
         yield key
-        key = next_key(key)
-    yield last
+        key = following(key)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import hashlib
 import io
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lakewarden.aws.objects import Objects
+from lakewarden.aws.objects import Objects, ObjectVersion
 from lakewarden.batch.delivery.inventory import listed
 from lakewarden.batch.model import DeliveredFile
 from lakewarden.batch.parsing.casts import TEXT, Target
@@ -80,16 +80,22 @@ class Reader:
     max_bytes: int
 
     def read(
-        self, file: DeliveredFile, template: Template, stem: str, emit: Callable[[Part], None]
+        self,
+        file: DeliveredFile,
+        template: Template,
+        stem: str,
+        emit: Callable[[Part], None],
+        mends: Mapping[int, str] = {},  # nobody changes it
     ) -> Reading:
-        """Cut a file into parts and hand each to `emit` when it is complete.
+        """Cut a file into parts and hand each to `emit` when it is complete. `mends`: records, by
+        their number, that are to be read in these words.
 
         Refuses (with the file's name) what cannot be told apart into records, has other columns,
         or is not what its manifest promises."""
         tally = Tally(md5=hashlib.md5(usedforsecurity=False) if file.md5 else None)
         stored = tallied(self.objects.stream(file.version), tally)
         try:
-            records, blank = self._read(file, stored, tally, template, stem, emit)
+            records, blank = self._read(file, stored, tally, template, stem, emit, mends)
             _check_count(file, records)
         except Refused as error:
             # Bytes that are not those that were sent explain whatever else is wrong with them.
@@ -108,12 +114,13 @@ class Reader:
         template: Template,
         stem: str,
         emit: Callable[[Part], None],
+        mends: Mapping[int, str],
     ) -> tuple[int, int]:
         source = template.source or Source(FileFormat.CSV)
         if source.format is FileFormat.PARQUET:
             return self._read_parquet(file, stored, tally, template, stem, emit), 0
         text = decoded(unpacked(stored, max_bytes=self.max_bytes), source.csv_options.encoding)
-        return self._read_text(file, text, template, source, stem, emit)
+        return self._read_text(file, text, template, source, stem, emit, mends)
 
     def _read_text(
         self,
@@ -123,6 +130,7 @@ class Reader:
         source: Source,
         stem: str,
         emit: Callable[[Part], None],
+        mends: Mapping[int, str],
     ) -> tuple[int, int]:
         options = source.csv_options
         columns: Sequence[str] = [column.name for column in template.columns]
@@ -133,6 +141,8 @@ class Reader:
         if source.format is FileFormat.CSV and options.header:
             columns, whole = _header(whole, scanner, template, options)
             headers = 1
+        if mends:
+            whole = _mended(whole, scanner, mends, headers)
         shape = Shape(source.format, columns, targets(template, options), options)
         for part in self._parts(file, shape, whole, scanner, stem, headers):
             emit(part)
@@ -233,6 +243,39 @@ def _whole_records(text: Iterable[bytes], scanner: RecordScanner) -> Iterator[by
             yield out
     if out := scanner.finish():
         yield out
+
+
+def _mended(
+    whole: Iterable[bytes], scanner: RecordScanner, mends: Mapping[int, str], before: int
+) -> Iterator[bytes]:
+    """Whole records, some of them in other words; `before` records went another way."""
+    for piece in whole:
+        starts, ends = scanner.spans(piece)
+        mended, at = [], 0
+        for number in sorted(n for n in mends if before < n <= before + len(ends)):
+            position = number - before - 1
+            words = mends[number].encode()
+            mended += [piece[at : starts[position]], words, scanner.line_end]
+            at = int(ends[position])
+            # Nobody has looked at these bytes yet, so that the part has to be diagnosed.
+            scanner.doubts += 1
+            scanner.has_quotes = True
+            scanner.has_nul = scanner.has_nul or b"\0" in words
+        before += len(ends)
+        yield b"".join((*mended, piece[at:])) if mended else piece
+
+
+def columns_in(objects: Objects, version: ObjectVersion, template: Template) -> Sequence[str]:
+    """The columns of a delivered text, in its order: by its header, or by the template."""
+    source = template.source or Source(FileFormat.CSV)
+    options = source.csv_options
+    if source.format is not FileFormat.CSV or not options.header:
+        return [column.name for column in template.columns]
+    data = unpacked(objects.stream(version), max_bytes=version.size)
+    text = skip_lines(decoded(data, options.encoding), options.skip_rows)
+    form = record_form(source.format, options, len(template.columns))
+    scanner = RecordScanner(form, skipped=options.skip_rows)
+    return _header(_whole_records(text, scanner), scanner, template, options)[0]
 
 
 def _write_up_to(path: Path, pieces: Iterator[bytes], least: int) -> int:

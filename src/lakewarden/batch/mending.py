@@ -1,0 +1,257 @@
+"""How a mend is made: a quarantined record, what is wrong in it put right, checked as it is read.
+
+Only quarantined records can be mended, and only by what their table takes: what would still not
+fit is refused here, and not in the next run.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+from lakewarden.aws.objects import Objects, ObjectVersion
+from lakewarden.batch.delivery.inventory import listed
+from lakewarden.batch.delivery.keys import landings_of
+from lakewarden.batch.duck import DuckConfig, connect
+from lakewarden.batch.mends import Mend, Overlay
+from lakewarden.batch.model import Dataset, Misfit
+from lakewarden.batch.parsing.parse import Part, Shape, diagnose
+from lakewarden.batch.parsing.read import columns_in, targets
+from lakewarden.batch.parsing.records import count, record_form
+from lakewarden.batch.receipts import Receipt
+from lakewarden.errors import Refused, WrongUsage
+from lakewarden.tables.template import CsvOptions, FileFormat, Source, Template
+
+
+class RecordNotQuarantined(WrongUsage):
+    """No such record is in quarantine, or more than one is."""
+
+
+class MendImpossible(WrongUsage):
+    """The record cannot be mended in this way, or not at all."""
+
+
+class MendDoesNotFit(Refused):
+    """The record would not fit its table as it is mended either."""
+
+
+class DeliveryUnknown(WrongUsage):
+    """The receipts do not say where the file was."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """One record put right: by its whole text, or by the values of single columns.
+    `file` None: the only file with such a record in quarantine."""
+
+    line: int
+    file: str | None = None
+    raw: str | None = None
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What mending needs to know of the batch: `receipts` are those of the last run that put
+    anything in quarantine, `mends` those that there are."""
+
+    dataset: Dataset
+    batch: str
+    templates: Mapping[str, Template]
+    receipts: Sequence[Receipt]
+    mends: Overlay
+    objects: Objects
+    scratch: Path
+
+
+def mend(
+    bench: Bench,
+    misfits: Iterable[Misfit],
+    corrections: Sequence[Correction],
+    *,
+    by: str,
+    at: datetime,
+) -> Sequence[Mend]:
+    """The mends that these corrections make; a correction that changes nothing makes none.
+
+    misfits: those of the batch, the newest run's first; a record that was mended before is mended
+    further. Raises RecordNotQuarantined, MendImpossible, MendDoesNotFit, DeliveryUnknown."""
+    wanted = {one.line for one in corrections}
+    found: dict[tuple[str, int], Misfit] = {}
+    for misfit in misfits:
+        if misfit.line in wanted:
+            found.setdefault((misfit.file, misfit.line), misfit)
+    made: dict[str, list[Mend]] = {}
+    shapes: dict[str, Shape] = {}
+    for correction in corrections:
+        misfit = _one(found.values(), correction)
+        shape = shapes.setdefault(misfit.file, _shape(bench, misfit.file))
+        before = bench.mends.get(misfit.file_sha256, {})
+        text = before.get(misfit.line) or _text(misfit, shape)
+        raw = text if correction.raw is None else correction.raw.rstrip("\r\n")
+        if correction.values:
+            raw = _with(raw, shape, correction.values)
+        if raw == text:
+            continue
+        _check_is_one(raw, shape, misfit)
+        mended = Mend(misfit.file, misfit.file_sha256, misfit.line, raw, by, at)
+        made.setdefault(misfit.file, []).append(mended)
+    for file, mends in made.items():
+        _check_fit(mends, shapes[file], bench)
+    return [one for mends in made.values() for one in mends]
+
+
+def _one(found: Iterable[Misfit], correction: Correction) -> Misfit:
+    fitting = [
+        one for one in found if one.line == correction.line and correction.file in (None, one.file)
+    ]
+    where = f" of {correction.file}" if correction.file else ""
+    if not fitting:
+        raise RecordNotQuarantined(
+            f"record {correction.line}{where} is not in quarantine",
+            hint="`lakewarden quarantine show` lists those that are.",
+        )
+    if len(fitting) > 1:
+        files = listed([one.file for one in fitting])
+        raise RecordNotQuarantined(
+            f"record {correction.line} of more than one file is in quarantine: {files}",
+            hint="Name the file with --file.",
+        )
+    return fitting[0]
+
+
+def _shape(bench: Bench, file: str) -> Shape:
+    table = next(t for t, glob in bench.dataset.tables.items() if fnmatchcase(file, glob))
+    template = bench.templates[table]
+    source = template.source or Source(FileFormat.CSV)
+    if source.format is FileFormat.PARQUET:
+        raise MendImpossible(
+            f"{file} is Parquet, whose rows cannot be mended", hint="Deliver it mended."
+        )
+    options = source.csv_options
+    columns = columns_in(bench.objects, _version(bench, file), template)
+    return Shape(source.format, columns, targets(template, options), options)
+
+
+def _version(bench: Bench, file: str) -> ObjectVersion:
+    """The delivered file that the run had pinned."""
+    landings = landings_of(bench.dataset, bench.batch, bench.objects.bucket)
+    keys = {
+        landing.prefix + file.removeprefix(f"{landing.part}/" if landing.part else "")
+        for landing in landings
+    }
+    for receipt in bench.receipts:
+        for one in receipt.objects:
+            if one.key in keys and (found := bench.objects.head(one.key, one.version_id)):
+                return found
+    raise DeliveryUnknown(
+        f"{file}: the receipts of the run do not say which object it was, or it is gone",
+        hint="Deliver the batch mended.",
+    )
+
+
+def _text(misfit: Misfit, shape: Shape) -> str:
+    return misfit.raw.decode(shape.options.encoding, "backslashreplace")
+
+
+def _with(raw: str, shape: Shape, values: Mapping[str, str]) -> str:
+    """The record with other values in some columns."""
+    if unknown := values.keys() - set(shape.columns):
+        raise MendImpossible(
+            f"the file has no column {listed(sorted(unknown))}",
+            hint=f"It has {', '.join(shape.columns)}.",
+        )
+    if shape.format is FileFormat.JSON:
+        return _json_with(raw, values)
+    return _csv_with(raw, shape, values)
+
+
+def _json_with(raw: str, values: Mapping[str, str]) -> str:
+    try:
+        record = json.loads(raw)
+    except ValueError:
+        record = None
+    if not isinstance(record, dict):
+        raise MendImpossible(
+            "the record is not a JSON object, so no field of it can be set",
+            hint="Give the whole record with --raw.",
+        )
+    return json.dumps({**record, **values}, ensure_ascii=False)
+
+
+def _csv_with(raw: str, shape: Shape, values: Mapping[str, str]) -> str:
+    dialect = _AsDelivered(shape.options)
+    try:
+        fields = next(csv.reader(io.StringIO(raw, newline=""), dialect), [])
+    except csv.Error:
+        fields = []
+    if len(fields) != len(shape.columns):
+        raise MendImpossible(
+            f"the record has {len(fields)} fields, and the file has {len(shape.columns)} columns",
+            hint="Give the whole record with --raw.",
+        )
+    written = io.StringIO(newline="")
+    try:
+        csv.writer(written, dialect).writerow(
+            values.get(name, value) for name, value in zip(shape.columns, fields, strict=True)
+        )
+    except csv.Error as error:
+        raise MendImpossible(
+            "a value holds the delimiter, and the file quotes nothing",
+            hint="Deliver the file mended.",
+        ) from error
+    return written.getvalue()
+
+
+class _AsDelivered(csv.Dialect):
+    """The file's own way of writing fields."""
+
+    lineterminator = ""
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
+    strict = True
+
+    def __init__(self, options: CsvOptions) -> None:
+        self.delimiter = options.delimiter
+        self.quotechar = options.quote
+        self.escapechar = options.escape if options.escape != options.quote else None
+        self.doublequote = self.escapechar is None
+        if options.quote is None:
+            self.quoting = csv.QUOTE_NONE
+        super().__init__()
+
+
+def _check_is_one(raw: str, shape: Shape, misfit: Misfit) -> None:
+    form = record_form(shape.format, shape.options)
+    try:
+        records = count([raw.encode()], form)
+    except (Refused, UnicodeEncodeError):
+        records = 0
+    if records != 1:
+        raise MendDoesNotFit(
+            f"{misfit.file}, record {misfit.line}: as mended it is not one record",
+            hint="Write it on one line, with quotes that are closed.",
+        )
+
+
+def _check_fit(mends: Sequence[Mend], shape: Shape, bench: Bench) -> None:
+    """As the load would read them, all of one file at once."""
+    with TemporaryDirectory(dir=bench.scratch) as folder:
+        path = Path(folder, "mended.txt")
+        path.write_bytes(b"".join(one.raw.encode() + b"\n" for one in mends))
+        part = Part(path, mends[0].file, 1, len(mends), shape, has_nul=True, doubtful=True)
+        with connect(DuckConfig(Path(folder), threads=1)) as connection:
+            defects = diagnose(connection, part)[1]
+    for defect in defects:
+        column = f", column {defect.column}" if defect.column else ""
+        one = mends[defect.number - 1]
+        raise MendDoesNotFit(
+            f"{one.file}, record {one.line}{column}: as mended it does not fit either:"
+            f" {defect.message}",
+            hint="Nothing was kept. Mend it as the table's template wants it.",
+        )

@@ -1,0 +1,106 @@
+"""What there is of each batch of a dataset, and what there should be. Pure.
+
+Put together from what is published, from the runs, from what lies in the landing prefix and from
+the calendar; what is published counts for more than what a run says.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lakewarden.batch.calendar import Calendar, expectations, is_expected
+from lakewarden.batch.history import RunRecord
+from lakewarden.lake.model import Publication
+
+PUBLISHED, UNPUBLISHED, WAITING = "published", "unpublished", "waiting"
+# What somebody should look at; the first needs them most.
+TROUBLE = ("missing", "refused", "failed", "late", WAITING)
+
+
+@dataclass(frozen=True)
+class BatchState:
+    """One batch. `state`: what became of it (published, unpublished, refused, failed, running, …),
+    `waiting` (delivered, and not run), or expected, late or missing. `due`: UTC, where there is a
+    calendar. `rows`: published ones. `error`: the code of the last run's."""
+
+    batch: str
+    state: str
+    due: datetime | None
+    version: int | None
+    rows: int | None
+    error: str | None
+
+
+def overview(
+    calendar: Calendar | None,
+    publications: Iterable[Publication],
+    runs: Iterable[RunRecord],
+    is_delivered: Callable[[str], bool],
+    now: datetime,
+    *,
+    most: int,
+) -> Sequence[BatchState]:
+    """The newest batches of one dataset in the order of time, at most so many.
+
+    publications, runs: of the dataset, newest first. is_delivered: asked of batches that nothing
+    else is known of."""
+    newest: dict[str, Publication] = {}
+    for publication in publications:
+        newest.setdefault(publication.contribution.batch or "", publication)
+    last: dict[str, RunRecord] = {}
+    for run in runs:
+        for one in run.batches:
+            last.setdefault(one.batch, run)
+    known = {batch: _outcome(batch, run) for batch, run in last.items()}
+    known |= {
+        batch: UNPUBLISHED if publication.contribution.withdrawn else PUBLISHED
+        for batch, publication in newest.items()
+    }
+    states, dues = _expected(calendar, known, is_delivered, now)
+    return [
+        _state(batch, states[batch], dues.get(batch), newest.get(batch), last.get(batch))
+        for batch in sorted(states)[-most:]
+    ]
+
+
+def _expected(
+    calendar: Calendar | None,
+    known: Mapping[str, str],
+    is_delivered: Callable[[str], bool],
+    now: datetime,
+) -> tuple[Mapping[str, str], Mapping[str, datetime]]:
+    """States and due times by batch."""
+    if calendar is None:
+        return known, {}
+    found = expectations(calendar, known, now)
+    states = {str(one.batch): one.state for one in found}
+    for batch in states.keys() - known.keys():
+        if is_delivered(batch):
+            states[batch] = WAITING
+    return states, {str(one.batch): one.due for one in found if is_expected(calendar, one.batch)}
+
+
+def _outcome(batch: str, run: RunRecord) -> str:
+    """What became of a batch in a run that may have gone on without it."""
+    left_out = any(one.batch == batch and one.error for one in run.batches)
+    return "refused" if left_out else run.outcome
+
+
+def _state(
+    batch: str,
+    state: str,
+    due: datetime | None,
+    publication: Publication | None,
+    run: RunRecord | None,
+) -> BatchState:
+    held = publication is not None and not publication.contribution.withdrawn
+    rows = publication.contribution.counts.get("loaded") if publication and held else None
+    version = publication.version if publication else None
+    return BatchState(batch, state, due, version, rows, _error(batch, run))
+
+
+def _error(batch: str, run: RunRecord | None) -> str | None:
+    """Also of a batch that is published: a later delivery of it may have been refused."""
+    if run is None:
+        return None
+    return next((one.error for one in run.batches if one.batch == batch), None) or run.error
