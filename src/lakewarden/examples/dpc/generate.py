@@ -409,7 +409,7 @@ def _y3(facility: int, month: str) -> list[bytes]:
     return [head.encode(), ",".join(row).encode()]
 
 
-def records_of(plan: Plan, stays: Sequence[Stay], facility: int, month: str) -> Records:
+def records_of(stays: Sequence[Stay], facility: int, month: str) -> Records:
     """The records of one hospital and month, by part. A stay that goes on is told as far as it
     got, without a discharge, and again in the next month."""
     first, last = first_day(month), last_day(month)
@@ -539,22 +539,24 @@ def generate(folder: Path, plan: Plan, plants: Sequence[Plant] = ()) -> Iterator
             raise ValueError(
                 f"{plant.defect}: hospital {plant.facility}, {plant.month} not planned"
             )
-    stays = all_stays(plan)
+    stays: dict[int, list[Stay]] = {n: [] for n in range(1, plan.facilities + 1)}
+    for stay in all_stays(plan):
+        stays[stay.facility].append(stay)
     for month in plan.months:
         counts: Counter[str] = Counter()
         size = 0
-        for facility in range(1, plan.facilities + 1):
-            found = records_of(plan, stays, facility, month)
+        for facility in stays:
+            found = records_of(stays[facility], facility, month)
             for plant in plants:
                 if (plant.facility, plant.month) == (facility, month):
                     DEFECTS[plant.defect](found)
             for part, records in found.items():
-                size += _write(folder / month / part, facility, month, part, records)
+                size += write_file(folder / month / part, facility, month, part, records)
                 counts[part] += len(records) - (part == "y3")
         yield Written(month, plan.facilities * len(PARTS), dict(counts), size)
 
 
-def _write(folder: Path, facility: int, month: str, part: str, records: list[bytes]) -> int:
+def write_file(folder: Path, facility: int, month: str, part: str, records: list[bytes]) -> int:
     """One file and its manifest; returns the file's bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     header = part == "y3"
