@@ -89,7 +89,7 @@ class DueSettings(_Model):
     zone: str = "UTC"
     grace: str = Field("0m", pattern=rf"^{_SPAN}$")
     after: int = Field(0, ge=0, le=366)
-    weekdays: tuple[_WeekDay, ...] = _WEEK
+    weekdays: tuple[_WeekDay, ...] = Field(_WEEK, min_length=1)
     holidays: tuple[date, ...] = ()
     first: date | None = None  # nothing is expected of before this day
 

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -27,7 +28,7 @@ from lakewarden.batch.conductor import Outcome, StageDone
 from lakewarden.batch.load import TooManyMisfits
 from lakewarden.batch.receipts import list_runs
 from lakewarden.errors import LakewardenError
-from lakewarden.lake.model import CatalogUnavailable, Publication
+from lakewarden.lake.model import CatalogUnavailable, Contribution, Publication
 from lakewarden.lake.sql import SqlLake
 from lakewarden.wiring import Project
 from tests import needs
@@ -321,19 +322,29 @@ def test_the_answer_to_a_publish_is_lost(site: Site) -> None:
     assert site.shop.leftovers() == {}
 
 
+def move(site: Site, number: int) -> None:
+    """By somebody who does not know of turns."""
+    lake, run, at = site.shop.project.lake, f"stranger-{number}", datetime.now(UTC)
+    branch = lake.begin(run, run, at)
+    with lake.catalog(branch).load_table("raw.orders").transaction() as transaction:
+        transaction.set_properties({"moved": str(number)})
+    lake.publish(branch, [Contribution(None, None, "", {}, summary=run)], reads=set(), at=at)
+
+
 def test_main_moves_all_the_time(site: Site) -> None:
+    another_batch(site, 1)
     moved = []
 
     def tell(done: StageDone) -> None:
         if done.stage == "audit":
             moved.append(done)
-            another_batch(site, len(moved))
+            move(site, len(moved))
 
     with pytest.raises(LakewardenError) as caught:
         site.run(tell=tell)
     assert (caught.value.code, caught.value.exit_code) == ("gave-up", 75)
     assert DAY in caught.value.message
-    assert len(moved) == 5
+    assert len(moved) >= 5
     assert site.shop.publications() == ()
     assert site.shop.leftovers() == {}
     assert site.run().status == "published"

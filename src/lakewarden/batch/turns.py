@@ -14,7 +14,7 @@ from typing import Self
 
 import structlog
 
-from lakewarden.aws.objects import Objects
+from lakewarden.aws.objects import Objects, StorageUnavailable
 from lakewarden.records.lease import Holder, Keeper, acquire, holders
 
 _log = structlog.get_logger(__name__)
@@ -69,11 +69,14 @@ class Turns:
 
     def _wait(self, busy: Callable[[], bool]) -> None:
         end = time.monotonic() + self._patience
-        while busy():
-            if time.monotonic() > end:
-                _log.warning("waited long enough for another run's turn")
-                return
-            time.sleep(_LOOK_SECONDS)
+        try:
+            while busy():
+                if time.monotonic() > end:
+                    _log.warning("waited long enough for another run's turn")
+                    return
+                time.sleep(_LOOK_SECONDS)
+        except StorageUnavailable as away:  # to publish may work all the same
+            _log.warning("nobody knows whose turn it is", why=away.message)
 
     def _ahead(self, tables: Collection[str]) -> Iterator[str]:
         """Other runs, alive, that have a ticket for one of the tables."""

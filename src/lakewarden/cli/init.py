@@ -23,7 +23,9 @@ class FolderNotEmpty(WrongUsage):
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
-    example: Annotated[str, typer.Option(help="Which example: flights.")] = "flights",
+    example: Annotated[
+        str, typer.Option(help="Which example: flights, dpc or events.")
+    ] = "flights",
     as_json: AsJson = False,
 ) -> None:
     """Make a new project from an example.
@@ -42,7 +44,7 @@ def init(
 
 
 def write_example(example: str, folder: Path) -> None:
-    """Copy an example into an empty folder."""
+    """Copy an example into an empty folder, with the macros that all of them may use."""
     root = resources.files("lakewarden") / "examples"
     known = sorted(one.name for one in root.iterdir() if (one / "lakewarden.toml").is_file())
     if example not in known:
@@ -58,3 +60,5 @@ def write_example(example: str, folder: Path) -> None:
             dirs_exist_ok=True,
             ignore=shutil.ignore_patterns("__pycache__", ".lakewarden", "target", "logs"),
         )
+    with resources.as_file(root / "macros") as macros:
+        shutil.copytree(macros, folder / "transform" / "macros", dirs_exist_ok=True)
