@@ -4,7 +4,7 @@ the files that knows nothing of DuckDB or dbt."""
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -114,36 +114,39 @@ class KnownStay:
 
 
 def readmissions(deliveries: Path) -> set[tuple[KnownStay, KnownStay]]:
-    """The readmission and the stay that it follows, by looking at every patient's stays in turn.
-    Dates are Form 1's; who the patient is, is K's."""
+    """Each readmission and the stay that it follows, out of the files. Dates are Form 1's; who the
+    patient is, is K's."""
     ends: dict[tuple[str, str, str], str] = {}
     for record in records(deliveries, "y1"):  # months in order: the newest word stays
         facility, data_id, admitted, _, summary, code, *rest = map(str, record.fields)
         if summary == "0" and code == "A000030":
             ends[facility, data_id, admitted] = rest[2]
-    patients: dict[str, list[KnownStay]] = {}
-    seen = set()
+    stays: dict[tuple[str, str, str], KnownStay] = {}
     for record in records(deliveries, "k"):
         facility, data_id, admitted = map(str, record.fields[:3])
-        key, common_id = (facility, data_id, admitted), record.fields[6]
-        if common_id is None or key in seen:
-            continue
-        seen.add(key)
-        stay = KnownStay(_day(admitted), _day(ends[key]), facility, data_id, common_id)
-        patients.setdefault(common_id, []).append(stay)
-    found = set()
-    for stays in patients.values():
-        stays.sort()
-        for number, stay in enumerate(stays):
+        key = facility, data_id, admitted
+        if common_id := record.fields[6]:
+            stays[key] = KnownStay(_day(admitted), _day(ends[key]), facility, data_id, common_id)
+        else:
+            stays.pop(key, None)
+    return set(following(stays.values()))
+
+
+def following(stays: Iterable[KnownStay]) -> Iterator[tuple[KnownStay, KnownStay]]:
+    """Each readmission and the stay that it follows, by looking at a patient's stays in turn."""
+    patients: dict[str, list[KnownStay]] = {}
+    for stay in sorted(stays):
+        patients.setdefault(stay.common_id, []).append(stay)
+    for known in patients.values():
+        for number, stay in enumerate(known):
             before = [
-                one for one in stays[:number] if 0 <= (stay.admitted - one.discharged).days <= 30
+                one for one in known[:number] if 0 <= (stay.admitted - one.discharged).days <= 30
             ]
             if before:
                 latest = max(one.discharged for one in before)
                 last = [one for one in before if one.discharged == latest]
                 newest = max(one.admitted for one in last)
-                found.add((stay, min(one for one in last if one.admitted == newest)))
-    return found
+                yield stay, min(one for one in last if one.admitted == newest)
 
 
 def _day(text: str) -> date:

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import structlog
 
 from lakewarden.cli import main
 from tests.local.hospitals import (
@@ -68,8 +69,9 @@ class Listener:
 @pytest.fixture
 def listener(
     local_stack: LocalStack, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
-) -> Listener:
-    return Listener(new_hospitals(local_stack, tmp_path / "dpc"), capfdbinary)
+) -> Iterator[Listener]:
+    yield Listener(new_hospitals(local_stack, tmp_path / "dpc"), capfdbinary)
+    structlog.reset_defaults()  # the command logs to what pytest closes now
 
 
 def delivery(listener: Listener, name: str, *defects: str) -> Path:
@@ -131,7 +133,10 @@ DAMAGE: Mapping[str, Callable[[Path], None]] = {
     "no such day": _edit("k", lambda record: re.sub(rb"2024\d{4}", b"20249999", record)),
 }
 LISTINGS = (
+    "status",
     "batch list",
+    "batch list --expected",
+    f"batch diff {DATASET} {MONTH}",
     "lake log",
     "lake branches",
     "lake show 1",
@@ -156,6 +161,18 @@ def kept(hospitals: Hospitals) -> Iterator[tuple[str, bytes]]:
             yield name, path.read_bytes()
 
 
+def mended(listener: Listener) -> None:
+    """A record that does not fit is mended, and the month run again with it."""
+    folder = delivery(listener, "to mend")
+    DAMAGE["a key that is empty"](folder)
+    assert listener.month(folder) == 3
+    hospital = f"facility_cd={generator.facility_code(1)}"
+    record = ("--file", f"d/{_first(folder, 'd').name}", "--record", "1")
+    mend = ("quarantine", "mend", DATASET, MONTH, *record, "--set", hospital)
+    assert listener.command(*mend) == 0
+    assert listener.command("quarantine", "replay", DATASET, MONTH) == 0
+
+
 def test_no_patient_is_named_outside_of_tables_and_quarantine(listener: Listener) -> None:
     assert CANARY.search(_first(delivery(listener, "good"), "k").read_bytes())
     assert listener.month(delivery(listener, "good")) == 0
@@ -174,9 +191,12 @@ def test_no_patient_is_named_outside_of_tables_and_quarantine(listener: Listener
     taken = ("--accept", last, "--reason", "known")
     assert listener.command("batch", "run", DATASET, MONTH, "--no-publish", *taken) == 0
     assert listener.command("batch", "run", DATASET, MONTH, *taken) == 0
+    mended(listener)
     for listing in LISTINGS:
         for options in ((), ("--json",)):
             listener.command(*listing.split(), *options)
+    assert listener.command("batch", "run", DATASET, MONTH, "--select", "readmissions") == 0
+    assert listener.command("batch", "unpublish", DATASET, MONTH, "--no-publish") == 0
     # The patients are in the tables, and it was listened to where they could have been heard.
     there = listener.hospitals.rows("SELECT min(data_id), max(common_id) FROM raw.k")
     assert CANARY.search(repr(there).encode())

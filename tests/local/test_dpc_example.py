@@ -11,6 +11,7 @@ from lakewarden.batch.audit import TestsFailed
 from lakewarden.batch.delivery.inventory import PartMissing
 from tests.local.hospitals import (
     CRITICAL,
+    DATASET,
     PARTS,
     WARNINGS,
     Hospitals,
@@ -137,6 +138,33 @@ def test_readmissions_are_those_of_a_plain_calculation(sound: Hospitals) -> None
     assert max(days) == 30
     assert {row[9] for row in found} == {True, False}
     assert any(row[2].month != row[7].month for row in found)
+
+
+def test_months_at_once_and_one_taken_out_again_give_the_same(
+    sound: Hospitals, local_stack: LocalStack, tmp_path: Path
+) -> None:
+    others = new_hospitals(local_stack, tmp_path / "others")
+    for month in MONTHS:
+        others.deliver(month, deliveries(sound) / month)
+    list(others.project.run_set(DATASET, MONTHS))
+    assert marts(others) == marts(sound)
+
+    others.project.unpublish(DATASET, [MONTHS[1]])
+    for month in (MONTHS[0], MONTHS[2]):
+        (tmp_path / "left").mkdir(exist_ok=True)
+        (tmp_path / "left" / month).symlink_to(deliveries(sound) / month)
+    cases = "SELECT DISTINCT _batch FROM marts.fact_case_summary ORDER BY _batch"
+    assert others.rows(cases) == [(MONTHS[0],), (MONTHS[2],)]
+    left = readmissions(tmp_path / "left")
+    assert others.rows("SELECT count(*) FROM marts.readmissions") == [(len(left),)]
+
+    assert others.run(MONTHS[1]) == "published"
+    assert marts(others) == marts(sound)
+
+
+def marts(hospitals: Hospitals) -> dict[str, list[tuple[Any, ...]]]:
+    names = ("fact_case_summary", "readmissions", "dim_facility", "dq_findings")
+    return {name: hospitals.rows(f"FROM marts.{name} ORDER BY ALL") for name in names}
 
 
 def test_each_hospital_is_there_once_as_it_was_last_described(sound: Hospitals) -> None:

@@ -67,7 +67,7 @@ def test_records_have_the_layout_of_their_part(files: Mapping[str, bytes], part:
         assert all(len(f) <= w for f, w in zip(record, WIDTHS[part], strict=True)), record
         assert len(record[0]) == 9
         admitted = record[KEYS[part]]
-        assert date.fromisoformat(admitted) and len(admitted) == 8
+        assert f"{date.fromisoformat(admitted):%Y%m%d}" == admitted
 
 
 def test_codes_have_leading_zeros_and_open_stays_no_discharge(files: Mapping[str, bytes]) -> None:
