@@ -1,5 +1,6 @@
 """lakewarden demo: the main job on real data, and bad deliveries being refused."""
 
+import csv
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from lakewarden.errors import Failed, Refused, WrongUsage
 
 if TYPE_CHECKING:
     from lakewarden.batch.conductor import Outcome, StageDone
+    from lakewarden.batch.model import Misfit
     from lakewarden.lake.model import Pin
     from lakewarden.wiring import Project
 
@@ -51,7 +53,8 @@ def demo(
     ] = _FOLDER,
     as_json: AsJson = False,
 ) -> None:
-    """Watch it: real flights are published whole, bad deliveries are refused. Under a minute.
+    """Watch it: real flights are published whole, bad deliveries are refused, and rows that did
+    not fit are mended. Under a minute.
 
     Example: lakewarden demo
     """
@@ -133,16 +136,29 @@ class _Story:
         self._tell("green", "to go on", trouble.go_on)
 
     def mend(self, trouble: _Trouble) -> None:
-        """The quarantine of a refused day, and the day once it was delivered as it should be."""
+        """What was quarantined is put right, record by record, and the day is replayed, whole."""
+        from lakewarden.batch.mending import Correction
         from lakewarden.cli.flights_data import write_delivery
 
         day = str(trouble.day)
-        self._title(f"{day}: what was quarantined, and the mended delivery")
+        self._title(f"{day}: the three rows are mended, and the day is replayed, whole")
+        with write_delivery(trouble.day, self._delivery(day)).open() as file:
+            true = dict(enumerate(csv.DictReader(file), start=2))
+        told = [(one, true[one.line][one.column or ""]) for one in self._quarantined(day)]
         if not self._silent:
-            self._show_quarantine(day)
-        folder = self._delivery(day)
-        write_delivery(trouble.day, folder)
-        self._publish("flights", day, folder)
+            show_table(
+                ["record", "column", "why", "mended to"],
+                [(one.line, one.column, one.message, value) for one, value in told],
+                right=["record", "mended to"],
+            )
+        self._project.mend(
+            "flights",
+            day,
+            [Correction(one.line, values={one.column or "": value}) for one, value in told],
+        )
+        with console.status(f"flights {day}: replay"):
+            outcome = self._project.replay("flights", day)
+        self._tell_published(outcome)
 
     def show_marts(self) -> None:
         """A query over what is published now."""
@@ -181,12 +197,15 @@ class _Story:
         }
 
     def _publish(self, dataset: str, batch: str, folder: Path) -> None:
-        outcome = self._run(dataset, batch, folder)
+        self._tell_published(self._run(dataset, batch, folder))
+
+    def _tell_published(self, outcome: "Outcome") -> None:
+        run = outcome.run
         if outcome.publication is None or outcome.counts is None:
-            raise DemoBroken(f"{dataset} {batch} was not published")
+            raise DemoBroken(f"{run.dataset} {run.span} was not published")
         if not self._silent:
             console.print(
-                f"[green]✓[/] {dataset:<9} {batch:<10}  {outcome.counts.loaded:>5,} rows,"
+                f"[green]✓[/] {run.dataset:<9} {run.span:<10}  {outcome.counts.loaded:>5,} rows,"
                 f" {plural(len(outcome.publication.tables), 'table')} in one step:"
                 f" version {outcome.publication.version}"
             )
@@ -237,17 +256,11 @@ class _Story:
         if not self._silent:
             console.print(f"  [{colour}]{word:<10}[/] {escape(text)}", soft_wrap=True)
 
-    def _show_quarantine(self, day: str) -> None:
-        from lakewarden.batch.history import runs_of
-        from lakewarden.batch.quarantine import key_of, read
+    def _quarantined(self, day: str) -> "Sequence[Misfit]":
+        from lakewarden.batch.quarantine import newest_quarantine, read
 
-        run = runs_of(self._project.objects, "flights", day)[0]
-        found = read(self._project.objects, key_of("flights", day, run))
-        show_table(
-            ["file", "record", "column", "why"],
-            [(one.file, one.line, one.column, one.message) for one in found],
-            right=["record"],
-        )
+        objects = self._project.objects
+        return list(read(objects, newest_quarantine(objects, "flights", day).key))
 
     def _title(self, text: str) -> None:
         if not self._silent:
@@ -303,9 +316,10 @@ def _farewell(folder: Path, seconds: float) -> None:
     say(f"Done in {seconds:.0f} s; nothing is left running. The project stays in {folder}. Next:")
     for line in (
         f"cd {folder} && lakewarden local up",
-        "lakewarden lake log",
+        "lakewarden status",
+        "lakewarden batch diff flights 2013-01-04",
         'lakewarden query "SELECT * FROM marts.route_performance LIMIT 10"',
-        "lakewarden quarantine show flights 2013-01-04",
+        "lakewarden batch unpublish flights 2013-01-04",
         "lakewarden init my-lake          (your own; its README.md says how)",
     ):
         say(f"  {line}")
