@@ -4,7 +4,7 @@ it is.
     python -m tests.local.crash_driver
 
 Python starts once and imports everything; each command is done by a fork of it. Commands come in
-as lines of JSON, `{"root": …, "do": "run" | "deliver" | "apply", "stop": where, …}`, and lines of
+as lines of JSON, `{"root": …, "do": "run" | "deliver" | …, "stop": where, …}`, and lines of
 JSON go out:
 
     {"pid": 4711}                          the process that does it
@@ -34,6 +34,7 @@ import structlog
 from sqlalchemy import Engine, event
 
 from lakewarden.aws.clients import Connection, s3_client
+from lakewarden.batch.mending import Correction
 from lakewarden.errors import LakewardenError
 from lakewarden.lake.sql_catalog import BranchCatalog
 from lakewarden.wiring import Project, open_project
@@ -139,6 +140,20 @@ def _do(command: Mapping[str, object]) -> str | None:
                 dataset, batch, tell=lambda done: boundaries.at(f"stage {done.stage}")
             )
             return outcome.status
+        case "run_set":
+            batches = project.keys(dataset, batch)
+            done = project.run_set(
+                dataset, batches, tell=lambda done: boundaries.at(f"stage {done.stage}")
+            )
+            return ", ".join(outcome.status for outcome in done)
+        case "unpublish":
+            return project.unpublish(dataset, project.keys(dataset, batch)).status
+        case "mend":
+            corrections = json.loads(str(command["corrections"]))
+            made = project.mend(dataset, batch, [Correction(**one) for one in corrections])
+            return str(len(made))
+        case "replay":
+            return project.replay(dataset, batch).status
         case "deliver":
             project.deliver(dataset, batch, Path(str(command["folder"])))
             return None

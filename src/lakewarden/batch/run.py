@@ -33,7 +33,7 @@ from lakewarden.records.lease import Holder
 from lakewarden.tables.template import Template
 
 # What may be wrong with one batch, so that a set can go on without it.
-_OF_ONE_BATCH = (Refused, NotReady)
+_OF_ONE_BATCH = (Refused, NotReady, BatchUnknown)
 
 
 def run_batches(
