@@ -34,6 +34,7 @@ class MemoryObjects:
         self._kept: dict[str, list[_Kept]] = defaultdict(list)  # oldest first
         self._lock = Lock()
         self._numbers = count(1)
+        self.clock: datetime | None = None  # what it is; None: a second passes with each write
 
     @property
     def bucket(self) -> str:
@@ -111,7 +112,7 @@ class MemoryObjects:
             f"v{number:08d}",
             hashlib.md5(body, usedforsecurity=False).hexdigest(),
             len(body),
-            _EPOCH + timedelta(seconds=number),
+            self.clock or _EPOCH + timedelta(seconds=number),
         )
         self._kept[key].append(_Kept(version.version_id, Stored(version, bytes(body))))
         return version

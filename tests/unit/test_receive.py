@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from lakewarden.batch.delivery.manifest import (
     ManifestTooLarge,
 )
 from lakewarden.batch.delivery.manifest_read import MAX_BYTES
-from lakewarden.batch.model import Dataset
+from lakewarden.batch.model import Complete, Dataset
 from lakewarden.batch.receive import (
     BatchUnknown,
     DeliveryMoving,
@@ -27,6 +27,8 @@ from lakewarden.batch.receive import (
     FileOfTwoTables,
     FileUnexpected,
     FileWithoutTable,
+    MarkerMissing,
+    NotSettled,
     SizeDisagrees,
     TableWithoutFile,
     receive,
@@ -311,3 +313,58 @@ def test_a_part_that_changes_while_another_is_listed_is_tried_again_later() -> N
         objects.put(PARTS + name, body)
     with pytest.raises(DeliveryMoving):
         receive(objects, DPC, MONTH, now=NOW)
+
+
+# ── complete by a marker, or by having settled ──────────────────────────────────────────────────
+
+MARKED = replace(AIR, complete=Complete(marker="_SUCCESS"))
+SETTLED = replace(AIR, complete=Complete(settled=timedelta(minutes=15)))
+
+
+def written_at(files: dict[str, tuple[bytes, int]]) -> MemoryObjects:
+    """Files of a delivery, each with the seconds after NOW at which it was written."""
+    objects = MemoryObjects("lake")
+    for name, (body, seconds) in files.items():
+        objects.clock = NOW + timedelta(seconds=seconds)
+        objects.put(PREFIX + name, body)
+    return objects
+
+
+def test_a_delivery_is_complete_when_its_marker_is_there() -> None:
+    files = {"flights.csv": (b"h\n1\n", 0), "planes.csv": (b"h\n", 1)}
+    with pytest.raises(MarkerMissing) as caught:
+        receive(written_at(files), MARKED, DAY, now=NOW)
+    assert caught.value.exit_code == 75
+    found = receive(written_at({**files, "_SUCCESS": (b"", 2)}), MARKED, DAY, now=NOW)
+    assert [file.name for file in found.files] == ["flights.csv", "planes.csv"]
+    assert (found.completeness, found.files[0].records) == ("marker", None)
+
+
+def test_what_came_after_the_marker_is_still_on_its_way() -> None:
+    files = {"flights.csv": (b"h\n1\n", 0), "_SUCCESS": (b"", 1), "planes.csv": (b"h\n", 60)}
+    with pytest.raises(MarkerMissing, match=r"planes\.csv"):
+        receive(written_at(files), MARKED, DAY, now=NOW)
+
+
+@pytest.mark.parametrize("dataset", [MARKED, SETTLED], ids=["marker", "settled"])
+def test_a_manifest_is_held_to_what_it_says_all_the_same(dataset: Dataset) -> None:
+    objects = lying(
+        {**GOOD, "_SUCCESS": b""} if dataset is MARKED else GOOD, F, {**P, "sha256": SHA}
+    )
+    found = receive(objects, dataset, DAY, now=datetime.now(UTC) + timedelta(days=1))
+    assert [file.sha256 for file in found.files] == [None, SHA]
+    assert found.completeness == str(dataset.complete)
+    with pytest.raises(FileUnexpected):
+        objects.put(f"{PREFIX}more.csv", b"1")
+        if dataset is MARKED:
+            objects.put(f"{PREFIX}_SUCCESS", b"")
+        receive(objects, dataset, DAY, now=datetime.now(UTC) + timedelta(days=1))
+
+
+def test_a_delivery_settles_when_nothing_came_for_a_while() -> None:
+    objects = written_at({"flights.csv": (b"h\n1\n", 0), "planes.csv": (b"h\n", 300)})
+    with pytest.raises(NotSettled, match="in 10 s") as caught:
+        receive(objects, SETTLED, DAY, now=NOW + timedelta(seconds=300 + 890))
+    assert caught.value.exit_code == 75
+    found = receive(objects, SETTLED, DAY, now=NOW + timedelta(seconds=300 + 900))
+    assert (len(found.files), found.completeness) == (2, "settled")

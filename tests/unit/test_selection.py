@@ -12,6 +12,7 @@ from lakewarden.batch.models.selection import (
     Kind,
     LakeMark,
     ModelMarkInvalid,
+    ModelUnknown,
     Node,
     Selection,
     SnapshotUnsupported,
@@ -19,6 +20,7 @@ from lakewarden.batch.models.selection import (
     Write,
     check_marks,
     select,
+    settled,
 )
 from lakewarden.tables.template import Column, Template
 
@@ -240,3 +242,55 @@ def test_good_marks_pass() -> None:
 def test_a_mark_that_cannot_be_followed_is_told(nodes: list[Node], told: str) -> None:
     with pytest.raises(ModelMarkInvalid, match=told):
         check_marks(graph(*nodes), TEMPLATES)
+
+
+# ── models by name, and what an earlier attempt has done ────────────────────────────────────────
+
+
+def test_a_model_that_is_named_is_built_with_what_is_made_from_it() -> None:
+    found = select(
+        SHOP, touched=set(), present=RAW | MARTS, described=RAW | MARTS, models=["dim_customer"]
+    )
+    assert [mark.table for _, mark in found.writes] == ["marts.dim_customer", "marts.sales"]
+    assert names(found.tests) == ["customers_are_unique", "sales_are_positive"]
+
+
+def test_a_model_that_nobody_knows_is_wrong_usage() -> None:
+    with pytest.raises(ModelUnknown, match="nope"):
+        select(SHOP, touched=set(), present=RAW, described=RAW, models=["nope"])
+
+
+TWO = graph(
+    source("east"),
+    source("west"),
+    model("own", "source.east", table="marts.own"),
+    model("top", "model.own", table="marts.top"),
+    model("every", "source.east", "source.west", table="marts.every"),
+    check("own_is_right", "model.own"),
+    check("every_is_right", "model.every"),
+)
+ALL = frozenset({"raw.east", "raw.west", "marts.own", "marts.top", "marts.every"})
+
+
+def test_only_what_a_move_concerns_is_done_again() -> None:
+    """Another run published west and the mart over both; ours, of east, is staged again."""
+    kept = settled(TWO, {"raw.west", "marts.every"})
+    found = select(TWO, touched={"raw.east"}, present=ALL, described=ALL, settled=kept)
+    assert [mark.table for _, mark in found.writes] == ["marts.every"]
+    assert names(found.tests) == ["every_is_right"]
+
+
+def test_what_is_made_from_a_moved_mart_is_done_again_too() -> None:
+    """Its rows of other batches are other ones now."""
+    kept = settled(TWO, {"marts.own"})
+    found = select(TWO, touched={"raw.east"}, present=ALL, described=ALL, settled=kept)
+    assert [mark.table for _, mark in found.writes] == ["marts.own", "marts.top"]
+
+
+def test_where_the_raw_table_itself_moved_all_is_done_again() -> None:
+    assert {TWO[node].name for node in settled(TWO, {"raw.east"})} & {
+        "own",
+        "top",
+        "every",
+    } == set()
+    assert settled(TWO, set()) == TWO.keys()
