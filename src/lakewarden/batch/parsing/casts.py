@@ -49,6 +49,7 @@ TEXT = "VARCHAR"
 _DATE = r"\d{4}-\d{2}-\d{2}"
 _TIME = r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d(\.\d+)?)?"
 _ZONE = r"(Z| ?UTC|[+-](0\d|1[0-5])(:?[0-5]\d)?)"
+_MOMENT = rf"{_DATE}[ T]([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{{1,6}})?{_ZONE}"
 _NUMBER = r"-?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?"
 _FORMS: dict[type[IcebergType], str] = {
     BooleanType: r"(?i)true|false|t|f|yes|no|y|n|1|0",
@@ -67,6 +68,8 @@ _FORMS: dict[type[IcebergType], str] = {
 
 # What Python, Java and most engines can hold.
 _FIRST, _LAST = "0001-01-01", "9999-12-31"
+# Formats that have one way only to write a value, and one value for a text.
+_ONE_TO_ONE = re.compile(r"(%[YmdHMSf]|[^%\w\s])+")
 _TIMESTAMPS = (TimestampType, TimestamptzType)
 # DuckDB passes over spaces around numbers and dates itself.
 _TRIMMED = (BooleanType, TimeType, *_TIMESTAMPS, UUIDType, BinaryType)
@@ -121,13 +124,21 @@ def checks(target: Target, raw: str, value: str) -> Iterator[Check]:
     elif target.source_type != kind:
         yield from _typed_checks(target, raw, value)
     if isinstance(target.kind, DateType | TimestampType | TimestamptzType):
-        last = _LAST if isinstance(target.kind, DateType) else f"{_LAST} 23:59:59.999999"
-        outside = f"{value} NOT BETWEEN CAST('{_FIRST}' AS {kind}) AND CAST('{last}' AS {kind})"
+        outside = f"NOT ({_within(value, target.kind)})"
         yield Check(outside, target.name, "range", "outside of the years 0001 to 9999")
     if isinstance(target.kind, TimeType):
         yield Check(f"{value} >= TIME '24:00:00'", target.name, "range", "no time of a day")
     if target.required:
         yield Check(f"{value} IS NULL", target.name, "required", "required, and empty")
+
+
+def misfit(target: Target, raw: str, value: str) -> str | None:
+    """SQL that is true where one of the checks is, and costs little where none is; None: nothing
+    can be wrong with the field."""
+    wrong = " OR ".join(f"({check.condition})" for check in checks(target, raw, value))
+    plain = _plain(target, raw, value)
+    # CASE, unlike OR, leaves alone what it does not need.
+    return f"CASE WHEN {plain} THEN false ELSE {wrong} END" if plain else wrong or None
 
 
 def nul_checks(targets: Sequence[Target], raws: Sequence[str]) -> Iterator[Check]:
@@ -140,17 +151,53 @@ def nul_checks(targets: Sequence[Target], raws: Sequence[str]) -> Iterator[Check
 def _cast_text(target: Target, raw: str, kind: str) -> str:
     if target.strptime:
         return f"CAST({_parsed(target, raw)} AS {kind})"
-    text = f"trim({raw}, ' ')" if isinstance(target.kind, _TRIMMED) else raw
     match target.kind:
         case BinaryType():
-            return f"TRY(unhex({text}))"
+            return f"TRY(unhex(trim({raw}, ' ')))"
         case DecimalType():
-            return f"TRY_CAST({_written_out(text)} AS {kind})"
-        case TimestamptzType():
-            return (
-                f"coalesce(TRY_CAST({text} AS {kind}), TRY_CAST({_with_seconds(text)} AS {kind}))"
+            return f"TRY_CAST({_written_out(raw)} AS {kind})"
+    if not isinstance(target.kind, _TRIMMED):
+        return f"TRY_CAST({raw} AS {kind})"
+    # To trim costs more than to cast, and is rarely of use; coalesce does it only where it may be.
+    text = f"trim({raw}, ' ')"
+    ways = [raw, text]
+    if isinstance(target.kind, TimestamptzType):
+        ways.append(_with_seconds(text))
+    return f"coalesce({', '.join(f'TRY_CAST({way} AS {kind})' for way in ways)})"
+
+
+def _plain(target: Target, raw: str, value: str) -> str | None:
+    """SQL: the text is such that the value cannot be another one. True of nearly all texts, and
+    quicker to see than a form. None where there is no such proof."""
+    kind = duckdb_type(target.kind)
+    if target.source_type != TEXT or kind == TEXT:
+        return None
+    written = f"CAST({value} AS {TEXT}) = {raw}"
+    match target.kind:
+        case DateType() | TimestampType() | TimestamptzType() if target.strptime:
+            one = _ONE_TO_ONE.fullmatch(target.strptime) and not isinstance(
+                target.kind, TimestamptzType
             )
-    return f"TRY_CAST({text} AS {kind})"
+            written = f"strftime({value}, {literal(target.strptime)}) = {raw}"
+            return f"{written} AND {_within(value, target.kind)}" if one else None
+        case TimestamptzType():
+            # To write it down would take the calendar of DuckDB's ICU extension, which is slow.
+            return f"regexp_full_match({raw}, {literal(_MOMENT)}) AND {_within(value, target.kind)}"
+        case DateType():
+            return f"{written} AND {_within(value, target.kind)}"
+        case TimestampType():
+            either = f"({written} OR CAST({value} AS {TEXT}) = replace({raw}, 'T', ' '))"
+            return f"{either} AND {_within(value, target.kind)}"
+        case TimeType():
+            return f"{written} AND {value} < TIME '24:00:00'"
+    return written
+
+
+def _within(value: str, kind: IcebergType) -> str:
+    """SQL: a date or a moment is in a year that can be kept. NULL is not."""
+    last = _LAST if isinstance(kind, DateType) else f"{_LAST} 23:59:59.999999"
+    name = duckdb_type(kind)
+    return f"{value} BETWEEN CAST('{_FIRST}' AS {name}) AND CAST('{last}' AS {name})"
 
 
 # Sign, digits, digits after the point, exponent. Without a bound a text could ask for any length.
@@ -181,21 +228,20 @@ def _parsed(target: Target, raw: str) -> str:
 
 def _text_checks(target: Target, raw: str, value: str) -> Iterator[Check]:
     name, kind = target.name, target.kind
-
-    def odd(check: str) -> str:
-        """Most texts are as DuckDB would write the value, which is quicker to see than a form."""
-        return f"CASE WHEN CAST({value} AS VARCHAR) = {raw} THEN false ELSE {check} END"
-
     if zoned := _zoned(target, raw):
-        yield Check(odd(zoned), name, "zone", f"has a zone, which a {kind} cannot keep")
+        yield Check(zoned, name, "zone", f"has a zone, which a {kind} cannot keep")
     wrong, note = f"{value} IS NULL", ""
     if form := _form(target):
-        wrong += f" OR NOT regexp_full_match({raw}, {literal(f' *({form}) *')})"
+        # What DuckDB itself writes for a value means that value, whatever it looks like: infinity.
+        wrong += (
+            f" OR CAST({value} AS {TEXT}) <> {raw}"
+            f" AND NOT regexp_full_match({raw}, {literal(f' *({form}) *')})"
+        )
     if target.strptime:
         note = f" in the form {target.strptime}"
-    yield Check(odd(f"{raw} IS NOT NULL AND ({wrong})"), name, "type", f"not a valid {kind}{note}")
+    yield Check(f"{raw} IS NOT NULL AND ({wrong})", name, "type", f"not a valid {kind}{note}")
     if lost := _lost(target, raw, value):
-        yield Check(odd(lost), name, "precision", f"does not fit {kind} exactly")
+        yield Check(lost, name, "precision", f"does not fit {kind} exactly")
     if isinstance(kind, FloatType | DoubleType):
         too_large = f"isinf({value}) AND NOT contains(lower({raw}), 'inf')"
         yield Check(too_large, name, "range", f"too large for a {kind}")

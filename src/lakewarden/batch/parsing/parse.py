@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pyiceberg.types import DoubleType, FloatType
 
 from lakewarden.batch.duck import identifier, literal
-from lakewarden.batch.parsing.casts import Check, Target, cast, checks, nul_checks
+from lakewarden.batch.parsing.casts import Check, Target, cast, checks, misfit, nul_checks
 from lakewarden.batch.parsing.records import JSON_DELIMITER, RecordForm, record_form
 from lakewarden.batch.parsing.structure import Flaw, cut_out
 from lakewarden.tables.template import CsvOptions, FileFormat
@@ -91,11 +91,10 @@ def select(part: Part, batch: str) -> str:
         f"v{number} AS {identifier(target.name)}"
         for number, target in enumerate(part.shape.targets)
     )
-    conditions = " OR ".join(f"({check.condition})" for check in _checks(part))
     return (
         f"SELECT {values}, {literal(batch)} AS _batch, {literal(part.file)} AS _file,"
         f" {_number(part)} AS _line FROM ({_casts(part)}){_numbered(part)}"
-        f" WHERE NOT coalesce({conditions or 'false'}, false)"
+        f" WHERE NOT {_misfit(part)}"
     )
 
 
@@ -147,12 +146,12 @@ def _misfits(connection: "DuckDBPyConnection", part: Part) -> Iterator[Defect]:
     if not cases:
         return
     connection.execute(
-        f"SELECT number, misfit FROM (SELECT {_number(part)} AS number, CASE {cases} END AS misfit"
-        f" FROM ({_casts(part)}){_numbered(part)}) WHERE misfit IS NOT NULL"
+        f"SELECT {_number(part)}, CASE {cases} END FROM ({_casts(part)}){_numbered(part)}"
+        f" WHERE {_misfit(part)}"
     )
     while rows := connection.fetchmany(10_000):
-        for number, misfit in rows:
-            check = every[misfit]
+        for number, first in rows:
+            check = every[first]
             yield Defect(number, check.column, check.reason, check.message)
 
 
@@ -270,19 +269,41 @@ def _casts(part: Part) -> str:
 
 
 def _checks(part: Part) -> Iterator[Check]:
+    """Everything that may be wrong with a record, in the order in which it is told."""
+    yield from _record_checks(part)
+    for number, target in enumerate(part.shape.targets):
+        yield from checks(target, f"c{number}", f"v{number}")
+    yield from _byte_checks(part)
+
+
+def _misfit(part: Part) -> str:
+    """SQL: one of the checks is true of a record."""
+    conditions = [check.condition for check in (*_record_checks(part), *_byte_checks(part))]
+    for number, target in enumerate(part.shape.targets):
+        if wrong := misfit(target, f"c{number}", f"v{number}"):
+            conditions.append(wrong)
+    joined = " OR ".join(f"({condition})" for condition in conditions)
+    return f"coalesce({joined or 'false'}, false)"
+
+
+def _record_checks(part: Part) -> Iterator[Check]:
     targets = part.shape.targets
-    raws = [f"c{number}" for number in range(len(targets))]
     if part.shape.format is FileFormat.JSON:
         yield from _json_checks(targets)
     if part.shape.format is FileFormat.CSV and part.shape.options.header:
         same = " AND ".join(
-            f"{raw} = {literal(t.name)}" for raw, t in zip(raws, targets, strict=True)
+            f"{raw} = {literal(t.name)}" for raw, t in zip(_raws(part), targets, strict=True)
         )
         yield Check(same, None, "repeated-header", "the header again, as a record")
-    for number, target in enumerate(targets):
-        yield from checks(target, f"c{number}", f"v{number}")
+
+
+def _byte_checks(part: Part) -> Iterator[Check]:
     if part.has_nul or part.shape.format is not FileFormat.CSV:
-        yield from nul_checks(targets, raws)
+        yield from nul_checks(part.shape.targets, _raws(part))
+
+
+def _raws(part: Part) -> Sequence[str]:
+    return [f"c{number}" for number in range(len(part.shape.targets))]
 
 
 def _json_checks(targets: Sequence[Target]) -> Iterator[Check]:
