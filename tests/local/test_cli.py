@@ -206,10 +206,12 @@ def test_the_commands_are_those_that_are_promised() -> None:
         "init",
         "demo",
         "query",
+        "status",
         *(f"local {name}" for name in ("up", "down", "status", "logs")),
         *(f"table {name}" for name in ("list", "show", "plan", "apply", "drift")),
         *(f"batch {name}" for name in ("manifest", "deliver", "run", "list", "show")),
-        *(f"quarantine {name}" for name in ("list", "show")),
+        *(f"batch {name}" for name in ("diff", "unpublish")),
+        *(f"quarantine {name}" for name in ("list", "show", "mend", "replay")),
         *(f"lake {name}" for name in ("log", "branches", "show", "discard")),
     }
 
