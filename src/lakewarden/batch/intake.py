@@ -23,7 +23,15 @@ from pyiceberg.table import Table
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.duck import DuckConfig, connect, literal
 from lakewarden.batch.model import DeliveredFile
-from lakewarden.batch.parquet import LocalFile, copy, upload, write_local
+from lakewarden.batch.parquet import (
+    LocalFile,
+    boxes,
+    copy,
+    spread,
+    upload,
+    write_box,
+    write_local,
+)
 from lakewarden.batch.parsing.parse import Defect, Part, diagnose, select
 from lakewarden.batch.parsing.read import Reader, Reading, check_pages
 from lakewarden.batch.workers import Workers
@@ -74,7 +82,8 @@ class _Bundle:
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A bundle's data files, or where its rows wait to be sorted with the other bundles'."""
+    """A bundle's data files, or where its rows wait to be sorted with the other bundles': a file,
+    or a shelf of boxes where the table is partitioned."""
 
     table: str
     data_files: Sequence[DataFile]
@@ -240,13 +249,34 @@ class _Work:
             if one.staged:
                 staged[one.table].append(one.staged)
         for name, paths in staged.items():
-            sources = ", ".join(literal(str(path)) for path in paths)
-            rows = f"SELECT * FROM read_parquet([{sources}], hive_partitioning = false)"
-            files = self._write(self.connection, name, rows, self._stem(name, 0))
-            done[name].extend(upload(files, self.tables[name], self.objects))
-            for path in paths:
-                path.unlink()
+            if self.tables[name].spec().is_unpartitioned():
+                done[name].extend(self._finish_sorted(name, paths))
+            else:
+                done[name].extend(self._finish_spread(name, paths))
         return done
+
+    def _finish_sorted(self, name: str, paths: Sequence[Path]) -> Sequence[DataFile]:
+        sources = ", ".join(literal(str(path)) for path in paths)
+        rows = f"SELECT * FROM read_parquet([{sources}], hive_partitioning = false)"
+        files = self._write(self.connection, name, rows, self._stem(name, 0))
+        for path in paths:
+            path.unlink()
+        return upload(files, self.tables[name], self.objects)
+
+    def _finish_spread(self, name: str, shelves: Sequence[Path]) -> Sequence[DataFile]:
+        """Boxes of partitions side by side, so that one is sent while others are sorted."""
+        table, stem = self.tables[name], self._stem(name, 0)
+        folder = self.config.scratch / stem
+        folder.mkdir(exist_ok=True)
+
+        def write(number: int, box: Sequence[Path]) -> Sequence[DataFile]:
+            with self._cursor() as cursor:
+                files = write_box(cursor, box, table, folder, f"{stem}-{number:04d}")
+            return upload(files, table, self.objects)
+
+        with Workers(self.config.duck.threads, stop=self._interrupt) as workers:
+            under_way = [workers.submit(write, *each) for each in enumerate(boxes(shelves))]
+            return [file for one in under_way for file in one.result()]
 
     @contextmanager
     def _cursor(self) -> "Iterator[DuckDBPyConnection]":
@@ -294,6 +324,10 @@ class _Work:
         if bundle.alone or as_it_comes:
             files = self._write(cursor, bundle.table, rows, stem)
             return sum(file.rows for file in files), files, None
+        if not table.spec().is_unpartitioned():
+            shelf = self.config.scratch / f"{stem}-shelf"
+            shutil.rmtree(shelf, ignore_errors=True)
+            return spread(cursor, rows, table, shelf), (), shelf
         path = self.config.scratch / f"{stem}-staged.parquet"
         return copy(cursor, rows, table.schema(), path, compression="lz4_raw"), (), path
 

@@ -24,7 +24,12 @@ from pyiceberg.partitioning import PartitionField, partition_record_value
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.sorting import NullOrder, SortDirection
-from pyiceberg.transforms import IdentityTransform, TruncateTransform
+from pyiceberg.transforms import (
+    DayTransform,
+    HourTransform,
+    IdentityTransform,
+    TruncateTransform,
+)
 from pyiceberg.typedef import Record
 from pyiceberg.types import (
     BinaryType,
@@ -47,6 +52,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _ROW_GROUP_ROWS = 122_880
+# Many enough for most days' partitions to have one each, few enough to be open at once.
+_BOXES = 128
 
 
 class PartitionsCollide(Failed):
@@ -72,12 +79,61 @@ def write_local(
         path = folder / f"{stem}.parquet"
         rows = copy(connection, _ordered(select, table), table.schema(), path)
         return [LocalFile(path, rows, Record())] if rows else []
-    groups = folder / f"{stem}-groups"
-    keys = _group(connection, select, table, groups)
+    shelf = folder / f"{stem}-shelf"
+    spread(connection, select, table, shelf)
     return [
-        _write_group(connection, group, keys, table, folder / f"{stem}-{number:04d}.parquet")
-        for number, group in enumerate(sorted({file.parent for file in groups.rglob("*.parquet")}))
+        file
+        for number, box in enumerate(boxes([shelf]))
+        for file in write_box(connection, box, table, folder, f"{stem}-{number:04d}")
     ]
+
+
+def spread(connection: "DuckDBPyConnection", select: str, table: Table, shelf: Path) -> int:
+    """Spread rows over boxes, folders in `shelf`, in one pass; returns how many there are. All
+    rows of a partition go into the same box, of this shelf and of every other.
+
+    There are not many boxes, however many partitions: the same rows may be spread from hundreds of
+    parts of a delivery, and each makes a file a box."""
+    keys = _keys(table)
+    values = ", ".join(f"{_transform(connection, key)} AS {key.alias}" for key in keys)
+    hashed = f"hash({', '.join(key.alias for key in keys)}) % {_BOXES}"
+    return _distribute(
+        connection, f"SELECT *, {hashed} AS _box FROM (SELECT *, {values} FROM ({select}))", shelf
+    )
+
+
+def boxes(shelves: Sequence[Path]) -> Sequence[Sequence[Path]]:
+    """What was spread, box by box: the folders of each, one from every shelf that has it."""
+    found: dict[str, list[Path]] = {}
+    for folder in (folder for shelf in shelves for folder in sorted(shelf.glob("_box=*"))):
+        found.setdefault(folder.name, []).append(folder)
+    return [found[name] for name in sorted(found)]
+
+
+def write_box(
+    connection: "DuckDBPyConnection", box: Sequence[Path], table: Table, folder: Path, stem: str
+) -> Sequence[LocalFile]:
+    """The partitions of one box, a sorted file each; the box is gone then."""
+    keys = _keys(table)
+    found = _partitions(connection, box, keys)
+    if len(found) == 1:
+        path = folder / f"{stem}.parquet"
+        return [_write_partition(connection, box, keys, found[0], table, path)]
+    groups = folder / f"{stem}-groups"
+    aliases = ", ".join(key.alias for key in keys)
+    _distribute(connection, f"SELECT *, hash({aliases}) AS _box FROM {_rows(box)}", groups)
+    _remove(box)
+    files = []
+    for number, group in enumerate(boxes([groups])):
+        found = _partitions(connection, group, keys)
+        if len(found) > 1:
+            raise PartitionsCollide(
+                f"two partitions of {'.'.join(table.name())} have the same 64-bit hash",
+                hint="Load the batch in parts, and please report this.",
+            )
+        path = folder / f"{stem}-{number:04d}.parquet"
+        files.append(_write_partition(connection, group, keys, found[0], table, path))
+    return files
 
 
 def upload(
@@ -136,32 +192,36 @@ class _GroupKey:
     alias: str
 
 
-def _group(
-    connection: "DuckDBPyConnection", select: str, table: Table, folder: Path
-) -> Sequence[_GroupKey]:
-    """Spread the rows over a folder a partition, in one pass. Folders are named by a hash: values
-    may be longer than the name of a file, no text, or spelled as Hive spells null."""
+def _keys(table: Table) -> Sequence[_GroupKey]:
     schema = table.schema()
     sources = [schema.find_field(field.source_id) for field in table.spec().fields]
-    keys = [
+    return [
         _GroupKey(field, source.name, source.field_type, f"_key{number}")
         for number, (field, source) in enumerate(zip(table.spec().fields, sources, strict=True))
     ]
-    values = ", ".join(f"{_transform(connection, key)} AS {key.alias}" for key in keys)
-    aliases = ", ".join(key.alias for key in keys)
+
+
+def _distribute(connection: "DuckDBPyConnection", select: str, folder: Path) -> int:
+    """Rows into folders by their `_box`, a hash: values may be longer than the name of a file, no
+    text, or spelled as Hive spells null. Returns the rows."""
     connection.execute(
-        f"COPY (SELECT *, hash({aliases}) AS _group FROM (SELECT *, {values} FROM ({select})))"
-        f" TO {literal(str(folder))} (FORMAT parquet, COMPRESSION lz4_raw, PARTITION_BY (_group),"
-        " OVERWRITE_OR_IGNORE true)"
+        f"COPY ({select}) TO {literal(str(folder))} (FORMAT parquet, COMPRESSION lz4_raw,"
+        " PARTITION_BY (_box), OVERWRITE_OR_IGNORE true)"
     )
-    return keys
+    return _count(connection)
 
 
 def _transform(connection: "DuckDBPyConnection", key: _GroupKey) -> str:
-    """SQL for a partition transform: PyIceberg's own (vectorised), so that both always agree."""
+    """SQL for a partition transform: PyIceberg's own (vectorised), so that both always agree, save
+    for hours and days of a timestamp, which are frequent, and quicker to count here."""
     column, kind, transform = identifier(key.column), key.kind, key.field.transform
     if isinstance(transform, IdentityTransform):
         return column
+    if isinstance(kind, TimestampType | TimestamptzType):
+        if isinstance(transform, HourTransform):
+            return _whole(f"epoch_us({column})", 3_600_000_000)
+        if isinstance(transform, DayTransform):
+            return _whole(f"epoch_us({column})", 86_400_000_000)
     if isinstance(kind, BinaryType):
         if isinstance(transform, TruncateTransform):  # it has none for bytes
             return f"unhex(left(hex({column}), {2 * transform.width}))"
@@ -170,6 +230,12 @@ def _transform(connection: "DuckDBPyConnection", key: _GroupKey) -> str:
     name = "lakewarden_" + re.sub(r"\W+", "_", f"{transform}_{kind}")
     _register(connection, name, transform.pyarrow_transform(kind), kind)
     return f"{name}({column})"
+
+
+def _whole(microseconds: str, unit: int) -> str:
+    """SQL for whole units since 1970, before it too: DuckDB's // cuts off towards zero."""
+    rest = f"({microseconds} % {unit} + {unit}) % {unit}"
+    return f"CAST(({microseconds} - {rest}) // {unit} AS INTEGER)"
 
 
 def _register(
@@ -219,28 +285,41 @@ def _has_function(connection: "DuckDBPyConnection", name: str) -> bool:
     return bool(found and found[0])
 
 
-def _write_group(
+def _rows(box: Sequence[Path]) -> str:
+    """SQL for the rows in a box, with their keys."""
+    files = ", ".join(literal(str(path)) for one in box for path in sorted(one.glob("*.parquet")))
+    return f"read_parquet([{files}], hive_partitioning = false)"
+
+
+def _partitions(
+    connection: "DuckDBPyConnection", box: Sequence[Path], keys: Sequence[_GroupKey]
+) -> Sequence[tuple[object, ...]]:
+    """The partitions in a box, typed, as their rows say; not more than two."""
+    values = ", ".join(_plain(key) for key in keys)
+    connection.execute(f"SELECT DISTINCT {values} FROM {_rows(box)} LIMIT 2")
+    return connection.fetchall()
+
+
+def _write_partition(
     connection: "DuckDBPyConnection",
-    group: Path,
+    box: Sequence[Path],
     keys: Sequence[_GroupKey],
+    values: Sequence[object],
     table: Table,
     path: Path,
 ) -> LocalFile:
-    """One partition's rows, sorted, as one file; its key is read back from the rows, typed."""
-    source = f"read_parquet({literal(str(group / '*.parquet'))}, hive_partitioning = false)"
-    values = ", ".join(_plain(key) for key in keys)
-    found = connection.execute(f"SELECT DISTINCT {values} FROM {source} LIMIT 2").fetchall()
-    if len(found) > 1:
-        raise PartitionsCollide(
-            f"two partitions of {'.'.join(table.name())} have the same 64-bit hash",
-            hint="Load the batch in parts, and please report this.",
-        )
+    """A box that holds one partition only, sorted, as one file; the box is gone then."""
     columns = ", ".join(identifier(field.name) for field in table.schema().fields)
-    select = f"SELECT {columns} FROM {source}"
+    select = f"SELECT {columns} FROM {_rows(box)}"
     rows = copy(connection, _ordered(select, table), table.schema(), path)
-    shutil.rmtree(group)
-    record = Record(*(_record(key, value) for key, value in zip(keys, found[0], strict=True)))
+    _remove(box)
+    record = Record(*(_record(key, value) for key, value in zip(keys, values, strict=True)))
     return LocalFile(path, rows, record)
+
+
+def _remove(box: Sequence[Path]) -> None:
+    for folder in box:
+        shutil.rmtree(folder)
 
 
 def _plain(key: _GroupKey) -> str:
