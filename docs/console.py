@@ -31,6 +31,9 @@ PAGES = (
     "docs/readers.md",
     "src/lakewarden/examples/flights/README.md",
     "docs/local-stack.md",
+    "docs/own-data.md",
+    "src/lakewarden/examples/events/README.md",
+    "src/lakewarden/examples/dpc/README.md",
 )
 # What is given in the checkout, and what it comes to with an installed package.
 _MEANS = {"make demo": "lakewarden demo"}

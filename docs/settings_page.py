@@ -71,7 +71,9 @@ ABOUT = {
         "Which files fill which table: a template's name (or `namespace.name`) and a glob of file"
         " names within the batch (`part/name` where there are parts; `*` matches slashes too)."
     ),
-    "dataset.NAME.due.at": "When a delivery is expected, `HH:MM`, on the first day after its day or month.",
+    "dataset.NAME.due.at": (
+        "When a delivery is expected, `HH:MM`, on the first day after its day or month."
+    ),
     "dataset.NAME.due.zone": "The time zone of `at`.",
     "dataset.NAME.due.grace": (
         "For how long after that it is `late`: `90m`, `2h`; afterwards it is `missing`."

@@ -44,7 +44,8 @@ def audit(transformed: Transformed, *, accept: str | None = None) -> Audited:
 
 def _told(failing: Sequence[TestResult]) -> str:
     first = failing[0]
-    rows = f" ({first.failures:,} rows)" if first.failures else ""
+    counted = "1 row" if first.failures == 1 else f"{first.failures:,} rows"
+    rows = f" ({counted})" if first.failures else ""
     more = f", and {len(failing) - 1} more" if len(failing) > 1 else ""
     return f"the data break the test {first.name}{rows}{more}"
 

@@ -24,6 +24,7 @@ from lakewarden.errors import Refused, WrongUsage
 
 if TYPE_CHECKING:
     from lakewarden.batch.conductor import Outcome, StageDone
+    from lakewarden.batch.delivery.deliver import Progress
     from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.history import RunRecord
     from lakewarden.batch.model import Counts, Received
@@ -194,26 +195,25 @@ def deliver(
     Where the dataset has `parts`, DIR has one subfolder for each of them, and all are replaced
     together. With --part, DIR holds the files of that part, and the others stay as they are.
     """
-    from rich.progress import Progress
+    from rich.progress import Progress as Bar
 
     opened = open_project(project, env, as_json=as_json)
     watched = console.is_terminal and not as_json
-    with Progress(console=console, transient=True, disable=not watched) as bar:
+    with Bar(console=console, transient=True, disable=not watched) as bar:
         task = bar.add_task("uploading", total=None)
-        manifest = opened.deliver(
-            dataset,
-            batch,
-            folder,
-            part=part,
-            progress=lambda one: bar.update(task, total=one.total, completed=one.done),
-        )
+        sizes: list[int] = []
+
+        def watch(one: "Progress") -> None:
+            sizes.append(one.bytes)
+            bar.update(task, total=one.total, completed=one.done)
+
+        manifest = opened.deliver(dataset, batch, folder, part=part, progress=watch)
     if as_json:
         show_json(manifest_json(manifest))
         return
-    total = sum(entry.size or 0 for entry in manifest.entries)
     which = f", part {part}" if part else ""
     files = plural(len(manifest.entries), "file")
-    say(f"Delivered {dataset} {batch}{which}: {files}, {size(total)}.")
+    say(f"Delivered {dataset} {batch}{which}: {files}, {size(sum(sizes))}.")
     when = ", when every part is there" if part else ""
     say(f"Next{when}: lakewarden batch run {dataset} {batch}")
 
