@@ -1,6 +1,7 @@
 """Templates against the catalog: what would change, changing it in one publish, and drift."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from pyiceberg.table import Table
@@ -12,12 +13,16 @@ from lakewarden.tables.drift import Finding, drift
 from lakewarden.tables.plan import plan
 from lakewarden.tables.template import Template
 
+# More gain nothing: it is Python's own work that takes the time then.
+_READERS = 8
+
 
 def plan_tables(lake: Lake, pin: Pin, templates: Mapping[str, Template]) -> Sequence[TablePlan]:
     """What brings each table to its template; an empty plan where nothing has to change.
 
     Raises ChangeRefused where a change would lose data."""
-    return [plan(template, _table(lake, pin, name)) for name, template in templates.items()]
+    tables = _tables(lake, pin, templates)
+    return [plan(template, tables.get(name)) for name, template in templates.items()]
 
 
 def apply_tables(
@@ -45,9 +50,18 @@ def drift_of(
     lake: Lake, pin: Pin, templates: Mapping[str, Template]
 ) -> Mapping[str, Sequence[Finding]]:
     """Each table's findings, by name; only tables that drifted are in it."""
-    found = {name: drift(template, _table(lake, pin, name)) for name, template in templates.items()}
+    tables = _tables(lake, pin, templates)
+    found = {name: drift(template, tables.get(name)) for name, template in templates.items()}
     return {name: findings for name, findings in found.items() if findings}
 
 
-def _table(lake: Lake, pin: Pin, name: str) -> Table | None:
-    return lake.load(pin, name) if name in pin.tables else None
+def _tables(lake: Lake, pin: Pin, names: Collection[str]) -> Mapping[str, Table]:
+    """Those of the tables that there are. Each has a file of metadata, so they are read side by
+    side; the first error is raised, and nobody waits for the others then."""
+    wanted = [name for name in names if name in pin.tables]
+    pool = ThreadPoolExecutor(_READERS, thread_name_prefix="lakewarden-metadata")
+    try:
+        loaded = pool.map(lambda name: lake.load(pin, name), wanted)
+        return dict(zip(wanted, loaded, strict=True))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
