@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -369,8 +368,8 @@ class Project:
             self.duck.temp.parent,
         )
         every = list_quarantines(self.objects, dataset, batch)
-        misfits = chain.from_iterable(read(self.objects, one.key) for one in every)
-        made = mend(bench, misfits, corrections, by=_user(), at=now())
+        quarantines = (read(self.objects, one.key) for one in every)
+        made = mend(bench, quarantines, corrections, by=_user(), at=now())
         if made:
             add_mends(self.objects, dataset, batch, made)
         return made

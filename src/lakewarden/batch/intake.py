@@ -34,7 +34,7 @@ from lakewarden.batch.parquet import (
 )
 from lakewarden.batch.parsing.parse import Defect, Part, diagnose, select
 from lakewarden.batch.parsing.read import Reader, Reading, check_pages
-from lakewarden.batch.workers import Workers
+from lakewarden.batch.workers import Workers, result_of
 from lakewarden.errors import Refused
 from lakewarden.tables.template import FileFormat, Template
 
@@ -158,7 +158,10 @@ class _Readers:
         """Parts as they come; raises what a reader raised."""
         ended = 0
         while ended < len(self._reading):
-            item = self._queue.get()
+            try:
+                item = self._queue.get(timeout=0.1)
+            except queue.Empty:  # a signal may have come just before the wait: see result_of
+                continue
             if isinstance(item, Part):
                 yield item
                 continue
@@ -236,9 +239,9 @@ class _Work:
             for bundle in bundles:
                 under_way.append(parsers.submit(self._parse, bundle))
                 if len(under_way) > self.config.duck.threads:
-                    yield under_way.popleft().result()
+                    yield result_of(under_way.popleft())
             while under_way:
-                yield under_way.popleft().result()
+                yield result_of(under_way.popleft())
 
     def finish(self, parsed: Sequence[_Parsed]) -> Mapping[str, Sequence[DataFile]]:
         """All data files by table; rows that were only staged are sorted and partitioned now."""
@@ -276,7 +279,7 @@ class _Work:
 
         with Workers(self.config.duck.threads, stop=self._interrupt) as workers:
             under_way = [workers.submit(write, *each) for each in enumerate(boxes(shelves))]
-            return [file for one in under_way for file in one.result()]
+            return [file for one in under_way for file in result_of(one)]
 
     @contextmanager
     def _cursor(self) -> "Iterator[DuckDBPyConnection]":

@@ -72,7 +72,7 @@ class Bench:
 
 def mend(
     bench: Bench,
-    misfits: Iterable[Misfit],
+    quarantines: Iterable[Iterable[Misfit]],
     corrections: Sequence[Correction],
     *,
     by: str,
@@ -80,17 +80,16 @@ def mend(
 ) -> Sequence[Mend]:
     """The mends that these corrections make; a correction that changes nothing makes none.
 
-    misfits: those of the batch, the newest run's first; a record that was mended before is mended
-    further. Raises RecordNotQuarantined, MendImpossible, MendDoesNotFit, DeliveryUnknown."""
+    quarantines: those of the batch, the newest run's first; it is the one meant, unless it does not
+    have the record. A record that was mended before is mended further.
+
+    Raises RecordNotQuarantined, MendImpossible, MendDoesNotFit, DeliveryUnknown."""
     wanted = {one.line for one in corrections}
-    found: dict[tuple[str, int], Misfit] = {}
-    for misfit in misfits:
-        if misfit.line in wanted:
-            found.setdefault((misfit.file, misfit.line), misfit)
+    found = [[one for one in kept if one.line in wanted] for kept in quarantines]
     made: dict[str, list[Mend]] = {}
     shapes: dict[str, Shape] = {}
     for correction in corrections:
-        misfit = _one(found.values(), correction)
+        misfit = _one(found, correction)
         shape = shapes.setdefault(misfit.file, _shape(bench, misfit.file))
         before = bench.mends.get(misfit.file_sha256, {})
         text = before.get(misfit.line) or _text(misfit, shape)
@@ -107,11 +106,13 @@ def mend(
     return [one for mends in made.values() for one in mends]
 
 
-def _one(found: Iterable[Misfit], correction: Correction) -> Misfit:
-    fitting = [
-        one for one in found if one.line == correction.line and correction.file in (None, one.file)
-    ]
+def _one(found: Iterable[Sequence[Misfit]], correction: Correction) -> Misfit:
     where = f" of {correction.file}" if correction.file else ""
+    every = (
+        [one for one in kept if one.line == correction.line and correction.file in (None, one.file)]
+        for kept in found
+    )
+    fitting = next(filter(None, every), [])
     if not fitting:
         raise RecordNotQuarantined(
             f"record {correction.line}{where} is not in quarantine",

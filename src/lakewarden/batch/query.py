@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lakewarden.aws.objects import StorageUnavailable
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
 from lakewarden.batch.scan import scan
-from lakewarden.batch.workers import Workers
+from lakewarden.batch.workers import Workers, result_of
 from lakewarden.errors import Failed, WrongUsage
 from lakewarden.lake.model import Pin
 
@@ -94,7 +94,7 @@ def _interruptibly(connection: "DuckDBPyConnection", work: Callable[[], _T]) -> 
     """Ctrl-C ends the work. In the main thread DuckDB looks for signals between its tasks only,
     and a task may take hours."""
     with Workers(1, stop=connection.interrupt) as worker:
-        return worker.submit(work).result()
+        return result_of(worker.submit(work))
 
 
 def _unique(name: str, before: Sequence[str]) -> str:

@@ -278,7 +278,7 @@ def _computing(node: Node) -> Iterator[None]:
         what = f"model {node.name} failed"
         raise _trouble(what, str(error)) or ModelFailed(
             f"{what}: {brief(str(error))}",
-            hint="Make it a table, by `materialized`: then dbt.log has all of it.",
+            hint="Make it a table, by `materialized`: then dbt.log has more of it.",
         ) from error
 
 

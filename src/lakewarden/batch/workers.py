@@ -17,6 +17,14 @@ _GRACE = 1.0  # seconds; what takes longer is left to itself
 _ASK_EVERY = 0.1
 
 
+def result_of(future: Future[_T]) -> _T:
+    """A future's result. It is asked for again and again: Python does not hear a signal that comes
+    just before a wait until that wait is over, and this one may be without an end."""
+    while not future.done():
+        wait((future,), timeout=_ASK_EVERY)
+    return future.result()
+
+
 class Workers:
     """A pool that is waited for at the end of a `with`; after an error only for a moment, in which
     `stop` is asked, again and again, to end what is under way."""

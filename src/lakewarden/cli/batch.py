@@ -554,6 +554,9 @@ def tell_outcome(outcome: "Outcome") -> None:
     run = outcome.run
     if outcome.status == "unchanged" and outcome.publication:
         version = outcome.publication.version
+        if len(run.batches) > 1:
+            say(f"Nothing to do for {run.dataset} {run.span}: main is so already.")
+            return
         held = outcome.publication.contribution
         state = "was unpublished by" if held.withdrawn else "is published as"
         say(f"Nothing to do: {run.dataset} {run.span} {state} version {version}.")

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,9 @@ _KEPT = {
     "build": {"manifest.json": "manifest.json", "run_results.json": "run_results.json"},
     "test": {"manifest.json": "manifest.json", "run_results.json": "test_results.json"},
 }
-IN_THE_LOG = "dbt.log, kept with the run's receipts, has all of it."
+IN_THE_LOG = "dbt.log, kept with the run's receipts, has more of it, but no value of the data."
+_WITHHELD = "(withheld: it may quote a value)"
+_SHORT = 8  # characters; a shorter line of a message is looked for as a whole line only
 _LONGEST_MESSAGE = 500  # characters; the log has the whole
 # DuckDB's names of errors, with which its messages begin.
 _OF_DATA = {"Conversion", "Invalid Input", "Out of Range", "Constraint", "Mismatch Type"}
@@ -139,6 +141,7 @@ def invoke(
     with _alone():
         result = dbtRunner(manifest=manifest).invoke(line)
     _keep(site, command, target)
+    _withhold(site, list(_quoting(result)))
     if result.exception is not None:
         raise _explained(result.exception, site, command) from result.exception
     return result
@@ -180,6 +183,49 @@ def _keep(site: DbtSite, command: str, target: Path) -> None:
         if (target / name).exists():
             shutil.move(target / name, site.artifacts / kept)
     shutil.rmtree(target, ignore_errors=True)
+
+
+def _quoting(result: "dbtRunnerResult") -> Iterator[str]:
+    """Messages that may quote a value of the data."""
+    found = [str(result.exception)] if result.exception else []
+    found += [one.message or "" for one in getattr(result.result, "results", ())]
+    yield from (message for message in found if _may_quote(message))
+
+
+def _may_quote(message: str) -> bool:
+    # Of a test that ran, and of a model that was built, dbt says how many rows there are.
+    kind, _ = _read(message)
+    return kind is not None and kind not in _OF_SQL
+
+
+def _withhold(site: DbtSite, messages: Sequence[str]) -> None:
+    """Take messages that may quote a value out of the log and the artifacts: those are kept."""
+    if not messages:
+        return
+    lines = {
+        line.strip() for message in messages for line in message.split("\nLINE ")[0].split("\n")
+    }
+    log = site.artifacts / "dbt.log"
+    if log.exists():
+        kept = (_without(line, lines) for line in log.read_text("utf-8", "replace").split("\n"))
+        log.write_text("\n".join(kept), "utf-8")
+    for name in ("run_results.json", "test_results.json"):
+        path = site.artifacts / name
+        if path.exists():
+            document = json.loads(path.read_bytes())
+            for one in document["results"]:
+                if _may_quote(one.get("message") or ""):
+                    one["message"] = brief(one["message"])
+            path.write_text(json.dumps(document), "utf-8")
+
+
+def _without(line: str, withheld: Collection[str]) -> str:
+    if line.strip() in withheld and line.strip():
+        return _WITHHELD
+    for text in withheld:
+        if len(text) > _SHORT and text in line:
+            line = line.replace(text, _WITHHELD)
+    return line
 
 
 def _explained(error: BaseException, site: DbtSite, command: str) -> BaseException:
