@@ -44,7 +44,7 @@ from pyiceberg.types import (
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.duck import identifier, literal
 from lakewarden.batch.sql_types import duckdb_type
-from lakewarden.batch.workers import Workers
+from lakewarden.batch.workers import Workers, result_of
 from lakewarden.errors import Failed
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def upload(
     """Put finished files where the table keeps its data, and describe them from their footers."""
     with Workers(threads) as workers:
         sent = [workers.submit(_upload_one, file, table, objects) for file in files]
-        return [one.result() for one in sent]
+        return [result_of(one) for one in sent]
 
 
 def copy(
