@@ -1,6 +1,8 @@
-"""Fifty hospitals and twelve months: millions of services. Asked for by its variable:
+"""Fifty hospitals and twelve months: millions of services. Asked for by its mark:
 
-DPC_AT_SIZE=50x12 pytest -s tests/local/test_dpc_at_size.py
+make test ARGS="-m at_size -s"
+
+`DPC_AT_SIZE=10x3` makes it smaller.
 """
 
 import os
@@ -27,13 +29,9 @@ from tests.local.hospitals import (
 )
 from tests.stack import LocalStack
 
-SIZE = os.environ.get("DPC_AT_SIZE", "")
+SIZE = os.environ.get("DPC_AT_SIZE", "50x12")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(3600),
-    pytest.mark.skipif(not SIZE, reason="set DPC_AT_SIZE=50x12 to run it"),
-]
+pytestmark = [pytest.mark.at_size, pytest.mark.timeout(3600)]
 
 generator = load_generator()
 
