@@ -4,20 +4,19 @@ It does not hash, does not count apart, keeps nothing that does not fit, and pub
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.dataset import BATCH, COLUMNS
+from benchmarks.dataset import BATCH, LAYOUTS, Dataset
 from benchmarks.site import BUCKET, MEMORY_LIMIT, REGION, THREADS
 from benchmarks.trial import Detail, Job
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_ORDER = "sold_at NULLS FIRST, sale_id NULLS FIRST"
 _PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
 _FREE = "SET preserve_insertion_order = false"
 
@@ -34,24 +33,25 @@ class Form:
 FORMS: Mapping[str, Form] = {
     "numbered": Form("row_number() OVER () + 1"),
     "sequence": Form("nextval('lines')", (_FREE, "CREATE SEQUENCE lines START 2")),
-    "unnumbered": Form("sale_id", (_FREE,)),
-    "unnumbered-ordered": Form("sale_id"),
+    "unnumbered": Form("0", (_FREE,)),
+    "unnumbered-ordered": Form("0"),
 }
 
 
 def s3_to_s3(job: Job) -> Callable[[], Detail]:
     """From the delivered object to Parquet beside it."""
-    connection = _connect(job)
+    connection = connect_to(job)
     form = FORMS[job.form]
     for setting in form.settings:
         connection.execute(setting)
-    delivered = f"s3://{BUCKET}/raw/{job.table}/{BATCH}/sales.csv"
-    write = {"sales": _plain, "sorted": _sorted, "hourly": _hourly}[job.table]
-    tiny = f"s3://{BUCKET}/raw/tiny/{BATCH}/sales.csv"
-    _plain(connection, _select(tiny, form), _target(job, "warm"), job)
+    layout, tiny = LAYOUTS[job.table], LAYOUTS["tiny"].dataset
+    delivered = f"s3://{BUCKET}/raw/{job.table}/{BATCH}/{layout.dataset.file}"
+    write = _hourly if layout.hourly else _sorted if layout.sorted else _plain
+    small = _select(f"s3://{BUCKET}/raw/tiny/{BATCH}/{tiny.file}", form, tiny)
+    _plain(connection, small, _target(job, "warm"), job)
 
     def work() -> Detail:
-        write(connection, _select(delivered, form), _target(job, job.table), job)
+        write(connection, _select(delivered, form, layout.dataset), _target(job, job.table), job)
         return {}
 
     return work
@@ -59,13 +59,14 @@ def s3_to_s3(job: Job) -> Callable[[], Detail]:
 
 def local_to_local(job: Job) -> Callable[[], Detail]:
     """The floor: no S3 on either side."""
-    connection = _connect(job)
+    connection = connect_to(job)
     form = FORMS[job.form]
     for setting in form.settings:
         connection.execute(setting)
 
     def work() -> Detail:
-        _plain(connection, _select(job.csv, form), f"{job.root}/floor.parquet", job)
+        select = _select(job.csv, form, LAYOUTS[job.table].dataset)
+        _plain(connection, select, f"{job.root}/floor.parquet", job)
         return {}
 
     return work
@@ -73,19 +74,21 @@ def local_to_local(job: Job) -> Callable[[], Detail]:
 
 def digest(job: Job) -> Callable[[], Detail]:
     """What it wrote, in two numbers, to be compared with what the batch wrote."""
-    connection = _connect(job)
+    connection = connect_to(job)
 
     def work() -> Detail:
         target = _target(job, job.table)
-        files = f"{target}/*.parquet" if job.table == "hourly" else target
-        return content(connection, f"read_parquet('{files}')")
+        files = f"{target}/*.parquet" if LAYOUTS[job.table].hourly else target
+        paths = [path for (path,) in connection.execute(f"FROM glob('{files}')").fetchall()]
+        check_layout(connection, job.table, paths)
+        return content(connection, f"read_parquet('{files}')", LAYOUTS[job.table].dataset)
 
     return work
 
 
-def content(connection: "DuckDBPyConnection", relation: str) -> Detail:
+def content(connection: "DuckDBPyConnection", relation: str, dataset: Dataset) -> Detail:
     """The rows of a relation, and a digest of their delivered columns, in any order."""
-    names = ", ".join(column.name for column in COLUMNS)
+    names = ", ".join(column.name for column in dataset.columns)
     found = connection.execute(
         f"SELECT count(*), bit_xor(hash({names}, _batch, _file)), count(DISTINCT _line)"
         f" FROM {relation}"
@@ -94,7 +97,24 @@ def content(connection: "DuckDBPyConnection", relation: str) -> Detail:
     return {"rows": found[0], "digest": found[1], "lines": found[2]}
 
 
-def _connect(job: Job) -> "DuckDBPyConnection":
+def check_layout(connection: "DuckDBPyConnection", table: str, files: Sequence[str]) -> None:
+    """Each file is sorted as the table is, and of one hour where the table has a file an hour."""
+    layout = LAYOUTS[table]
+    moment = layout.dataset.order[0]
+    key = f"({', '.join(layout.dataset.order)})"
+    for file in files if layout.sorted else ():
+        found = connection.execute(
+            f"SELECT count(*) FILTER (before > here), count(DISTINCT date_trunc('hour', {moment}))"
+            f" FROM (SELECT {moment}, {key} AS here, lag({key}) OVER (ORDER BY file_row_number)"
+            f" AS before FROM read_parquet('{file}', file_row_number = true))"
+        ).fetchone()
+        assert found is not None
+        assert found[0] == 0, f"{table}: {found[0]} rows of a file are before their place"
+        assert found[1] == 1 or not layout.hourly, f"{table}: a file of {found[1]} hours"
+
+
+def connect_to(job: Job) -> "DuckDBPyConnection":
+    """A session with the limits that a batch has."""
     from lakewarden.batch.duck import DuckConfig, connect
     from lakewarden.settings import local_endpoint
 
@@ -112,14 +132,14 @@ def _connect(job: Job) -> "DuckDBPyConnection":
 
 
 def _target(job: Job, name: str) -> str:
-    folder = job.table == "hourly" and name != "warm"
-    return f"s3://{BUCKET}/duckdb/{name}" + ("" if folder else f"-{job.form}.parquet")
+    folder = LAYOUTS[job.table].hourly and name != "warm"
+    return f"s3://{BUCKET}/duckdb/{name}-{job.form}" + ("" if folder else ".parquet")
 
 
-def _select(path: str, form: Form) -> str:
-    columns = ", ".join(f"'{column.name}': '{column.duckdb}'" for column in COLUMNS)
+def _select(path: str, form: Form, dataset: Dataset) -> str:
+    columns = ", ".join(f"'{column.name}': '{column.duckdb}'" for column in dataset.columns)
     return (
-        f"SELECT *, '{BATCH}' AS _batch, 'sales.csv' AS _file, {form.line} AS _line"
+        f"SELECT *, '{BATCH}' AS _batch, '{dataset.file}' AS _file, {form.line} AS _line"
         f" FROM read_csv('{path}', columns = {{{columns}}}, header = true, auto_detect = false,"
         " delim = ',', quote = '\"', escape = '\"', nullstr = '')"
     )
@@ -130,7 +150,7 @@ def _plain(connection: "DuckDBPyConnection", select: str, target: str, job: Job)
 
 
 def _sorted(connection: "DuckDBPyConnection", select: str, target: str, job: Job) -> None:
-    connection.execute(f"COPY ({select} ORDER BY {_ORDER}) TO '{target}' ({_PARQUET})")
+    connection.execute(f"COPY ({select} ORDER BY {_order(job)}) TO '{target}' ({_PARQUET})")
 
 
 def _hourly(connection: "DuckDBPyConnection", select: str, target: str, job: Job) -> None:
@@ -138,8 +158,9 @@ def _hourly(connection: "DuckDBPyConnection", select: str, target: str, job: Job
 
     (DuckDB's own partitioned COPY does not keep the order inside its files.)"""
     groups = Path(job.root, "duckdb-groups")
+    moment = LAYOUTS[job.table].dataset.order[0]
     connection.execute(
-        f"COPY (SELECT *, hour(sold_at) AS hour FROM ({select})) TO '{groups}'"
+        f"COPY (SELECT *, hour({moment}) AS hour FROM ({select})) TO '{groups}'"
         " (FORMAT parquet, COMPRESSION lz4_raw, PARTITION_BY (hour))"
     )
 
@@ -147,12 +168,16 @@ def _hourly(connection: "DuckDBPyConnection", select: str, target: str, job: Job
         with connection.cursor() as cursor:
             cursor.execute(
                 f"COPY (SELECT * FROM read_parquet('{folder}/*.parquet', hive_partitioning = false)"
-                f" ORDER BY {_ORDER}) TO '{target}/{folder.name}.parquet' ({_PARQUET})"
+                f" ORDER BY {_order(job)}) TO '{target}/{folder.name}.parquet' ({_PARQUET})"
             )
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(write, _folders(groups)))
     shutil.rmtree(groups)
+
+
+def _order(job: Job) -> str:
+    return ", ".join(f"{name} NULLS FIRST" for name in LAYOUTS[job.table].dataset.order)
 
 
 def _folders(groups: Path) -> Iterator[Path]:

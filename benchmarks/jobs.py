@@ -2,7 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
-from benchmarks import duckdb_alone, lakewarden_batch, parts
+from benchmarks import (
+    dlt_beside,
+    duckdb_alone,
+    lakewarden_batch,
+    many_batches,
+    many_tables,
+    parts,
+)
 from benchmarks.trial import Detail, Job
 
 # A job prepares what is not to be measured, and returns what is.
@@ -13,7 +20,12 @@ JOBS: Mapping[str, Prepare] = {
     "batch": lakewarden_batch.batch,
     "steps": lakewarden_batch.steps,
     "small": lakewarden_batch.small,
+    "command": lakewarden_batch.command,
     "digest": lakewarden_batch.digest,
+    "batches": many_batches.run,
+    "drift": many_tables.drift,
+    "dlt": dlt_beside.load,
+    "dlt-digest": dlt_beside.digest,
     "duckdb": duckdb_alone.s3_to_s3,
     "floor": duckdb_alone.local_to_local,
     "duckdb-digest": duckdb_alone.digest,

@@ -10,6 +10,7 @@ from rich.table import Table
 from benchmarks.trial import Cost, Detail
 
 OURS = "batch run"
+DLT = "dlt, unsorted"
 # Above this share of the machine's work done for others, figures are said to be taken under load.
 _NOISE = 0.1
 
@@ -67,7 +68,7 @@ class Contest:
     def stages(self) -> Mapping[str, float]:
         """The median seconds of our stages."""
         told = [each[OURS].detail for each in self.rounds]
-        return {stage: round(median(_numbers(one)[stage] for one in told), 3) for stage in told[0]}
+        return {stage: round(median(numbers(one)[stage] for one in told), 3) for stage in told[0]}
 
     def kept(self) -> Mapping[str, object]:
         """What goes into the file of results."""
@@ -94,8 +95,11 @@ def _cpu(cost: Cost) -> float:
     return cost.cpu + cost.store_cpu
 
 
-def _numbers(detail: Detail) -> Mapping[str, float]:
-    return {name: value for name, value in detail.items() if isinstance(value, float | int)}
+def numbers(detail: Detail) -> Mapping[str, float]:
+    """The single figures among what a job told."""
+    return {
+        name: round(value, 3) for name, value in detail.items() if isinstance(value, float | int)
+    }
 
 
 def show_contest(console: Console, contest: Contest) -> None:
@@ -119,19 +123,24 @@ def show_contest(console: Console, contest: Contest) -> None:
         console.print(f"[yellow]taken under load: {noise:.0%} of all CPU time went to others")
 
 
-def show_small(console: Console, small: Mapping[str, Mapping[str, float]]) -> None:
-    table = Table(title="a small batch (a day of flights) in a started process, seconds")
-    for column in ("", "the first", "each further one"):
-        table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    for name, seconds in small.items():
-        table.add_row(name, f"{seconds['first']:.2f}", f"{seconds['further']:.2f}")
+def show_figures(console: Console, title: str, figures: Mapping[str, Mapping[str, float]]) -> None:
+    """A row for each name, a column for each figure."""
+    table = Table(title=title)
+    table.add_column("")
+    for column in next(iter(figures.values())):
+        table.add_column(column, justify="right")
+    for name, found in figures.items():
+        table.add_row(
+            name, *(f"{value:,.0f}" if value >= 100 else f"{value:.2f}" for value in found.values())
+        )
     console.print(table)
 
 
 def small_figures(cost: Cost) -> Mapping[str, float]:
     """The first batch pays for imports and tables; the median of the others is the fixed cost."""
-    first, *further = _numbers(cost.detail).values()
-    return {"first": round(first, 3), "further": round(median(further), 3)}
+    first, *further = numbers(cost.detail).values()
+    least, middle, most = vars(Spread.of(further)).values()
+    return {"first": first, "further, minimum": least, "median": middle, "maximum": most}
 
 
 def show_speeds(console: Console, speeds: Mapping[str, Spread]) -> None:
@@ -144,7 +153,7 @@ def show_speeds(console: Console, speeds: Mapping[str, Spread]) -> None:
 
 
 def speed_of(costs: Sequence[Cost]) -> Spread:
-    return Spread.of([_numbers(cost.detail)["mb"] / cost.seconds for cost in costs])
+    return Spread.of([numbers(cost.detail)["mb"] / cost.seconds for cost in costs])
 
 
 def show_steps(console: Console, cost: Cost) -> None:

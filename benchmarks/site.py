@@ -3,18 +3,17 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.dataset import template
+from benchmarks.dataset import LAYOUTS, template
 
 BUCKET = "benchmarks"
 REGION = "us-east-1"
 MEMORY_LIMIT = "512MB"
 THREADS = 2
-TABLES = ("sales", "sorted", "hourly", "tiny")
 
 _TOML = f"""
 project = "benchmarks"
@@ -73,11 +72,24 @@ def site() -> Iterator[Site]:
 
 
 def _write_project(root: Path) -> None:
-    datasets = "".join(_DATASET.format(name=name) for name in TABLES)
+    datasets = "".join(_DATASET.format(name=name) for name in LAYOUTS)
     (root / "lakewarden.toml").write_text(_TOML + datasets)
     (root / "tables").mkdir()
-    for name in TABLES:  # JSON is YAML
-        (root / "tables" / f"{name}.yaml").write_text(json.dumps(template(name, name), indent=1))
+    for name, layout in LAYOUTS.items():  # JSON is YAML
+        text = json.dumps(template(name, layout, name), indent=1)
+        (root / "tables" / f"{name}.yaml").write_text(text)
+
+
+def project_beside(root: Path, dataset: str, templates: Mapping[str, str]) -> Path:
+    """A project on the same stack, with a catalog of its own and one dataset, whose table has its
+    name."""
+    folder = root / f"beside-{dataset}"
+    (folder / "tables").mkdir(parents=True)
+    (folder / "lakewarden.toml").write_text(_TOML + _DATASET.format(name=dataset))
+    for table, text in templates.items():
+        (folder / "tables" / f"{table}.yaml").write_text(text)
+    _share_stack(root, folder)
+    return folder
 
 
 def flights_project(root: Path, *, models: bool) -> Path:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -30,6 +30,9 @@ class Job:
     table: str = "sales"
     form: str = ""
     models: bool = False
+
+    def of(self, *, form: str = "", models: bool = False) -> "Job":
+        return replace(self, form=form or self.form, models=models)
 
 
 @dataclass(frozen=True)
