@@ -236,6 +236,12 @@ class Project:
 
         return [str(key) for key in parse_keys(self.dataset(dataset).key_form, batches)]
 
+    def key(self, dataset: str, batch: str) -> str:
+        """A batch key as it is kept; raises BatchKeyInvalid."""
+        from lakewarden.batch.delivery.keys import parse_key
+
+        return str(parse_key(self.dataset(dataset).key_form, batch))
+
     def published_keys(self, dataset: str, batches: str) -> "Sequence[str]":
         """The same, of a range only those that something is published of."""
         from lakewarden.batch.run import newest_of_each
@@ -499,7 +505,7 @@ class Project:
         return overview(
             settings.due.calendar(settings.batch) if settings.due else None,
             self.lake.publications(dataset),
-            self.runs(dataset),
+            self.runs(dataset, most=4 * most),  # a batch may have had several
             lambda batch: is_delivered(self.objects, found, batch),
             now(),
             most=most,

@@ -134,10 +134,9 @@ def _transform(stage: _Stage, project: DbtProject, before: Transformed | None) -
         models=stage.loaded.models,
         settled=kept.nodes,
     )
-    if not selection.build and not selection.tests and not kept.outputs:
-        return Transformed(stage.loaded, (), (), frozenset(), None)
-    done = _run(stage, manifest, pin, selection)
-    return kept.and_of(done)
+    if not selection.build and not selection.tests:
+        return kept.and_of(Transformed(stage.loaded, (), (), frozenset(), None))
+    return kept.and_of(_run(stage, manifest, pin, selection))
 
 
 @dataclass(frozen=True)
@@ -165,6 +164,8 @@ class _Kept:
 
 def _keep(stage: _Stage, graph: Graph, before: Transformed) -> _Kept:
     """Put the outputs that the move of main does not concern on the new branch, as they are."""
+    if before.loaded.keys != stage.loaded.keys:  # rows of a batch that is no longer ours
+        return _Kept()
     old, new = before.loaded.branch.base.tables, stage.loaded.branch.base.tables
     moved = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
     nodes = settled(graph, moved)

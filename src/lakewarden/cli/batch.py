@@ -339,7 +339,7 @@ def diff(
     values; where no key is known it counts as one removed and one added.
     """
     opened = open_project(project, env, as_json=as_json)
-    key = opened.keys(dataset, batch)[0]
+    key = opened.key(dataset, batch)
     if branch is not None:
         title, found = f"branch {branch}", opened.diff_of_branch(branch)
     else:

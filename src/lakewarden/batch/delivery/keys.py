@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -21,6 +22,7 @@ _FORMS = {
     "date": (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "YYYY-MM-DD", "2013-01-31"),
     "month": (re.compile(r"[0-9]{4}-[0-9]{2}"), "YYYY-MM", "2013-01"),
 }
+_MOST = 10_000  # batches of a range: each is looked for
 _KEY_BYTES = 1024  # S3: "Naming Amazon S3 objects", the length of a key in UTF-8
 _NO_PARTS = frozenset({"", ".", ".."})
 # Unicode's classes of controls, of invisible marks (also those that turn text around), of half
@@ -34,6 +36,10 @@ class BatchKeyInvalid(WrongUsage):
 
 class RangeBackwards(WrongUsage):
     """A range of batches whose last comes before its first."""
+
+
+class RangeTooLong(WrongUsage):
+    """A range of more batches than anybody means."""
 
 
 class LandingInvalid(WrongUsage):
@@ -82,10 +88,18 @@ def parse_key(form: str, text: str) -> BatchKey:
 
 
 def parse_keys(form: str, text: str) -> tuple[BatchKey, ...]:
-    """One key, or FIRST..LAST with all between; raises BatchKeyInvalid, RangeBackwards."""
+    """One key, or FIRST..LAST with all between; raises BatchKeyInvalid, RangeBackwards,
+    RangeTooLong."""
     first, dots, last = text.partition("..")
     start = parse_key(form, first)
-    return tuple(keys_between(start, parse_key(form, last))) if dots else (start,)
+    if not dots:
+        return (start,)
+    keys = tuple(islice(keys_between(start, parse_key(form, last)), _MOST + 1))
+    if len(keys) > _MOST:
+        raise RangeTooLong(
+            f"{quoted(text)} is more than {_MOST:,} batches", hint="Name a shorter range."
+        )
+    return keys
 
 
 def _day(text: str) -> date | None:
