@@ -34,6 +34,8 @@ BatchName = Annotated[
     str, typer.Argument(metavar="BATCH", help="A batch key, such as 2013-01-01 or 2013-01.")
 ]
 
+TakeOver = Annotated[bool, typer.Option("--take-over", help="Fence the run that holds this batch.")]
+
 
 def most_of(most: int | None, *, as_json: bool) -> int | None:
     """How many to show: what was asked for; else a screenful for people, all for programs."""

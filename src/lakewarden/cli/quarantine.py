@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from lakewarden.cli.batch import TakeOver, Teller
 from lakewarden.cli.options import (
     MOST,
     AsJson,
@@ -21,6 +20,7 @@ from lakewarden.cli.options import (
     EnvName,
     Most,
     ProjectDir,
+    TakeOver,
     most_of,
     open_project,
 )
@@ -33,6 +33,7 @@ from lakewarden.cli.output import (
     show_table,
     visible,
 )
+from lakewarden.cli.run_report import Teller
 from lakewarden.errors import WrongUsage
 
 if TYPE_CHECKING:
