@@ -93,9 +93,8 @@ def _troubles(dataset: str, states: "Sequence[BatchState]") -> "Sequence[str]":
     """What somebody should look at, the worst first, and what is expected next."""
     from lakewarden.batch.overview import TROUBLE
 
-    bad = sorted(
-        (one for one in states if one.state in TROUBLE), key=lambda one: TROUBLE.index(one.state)
-    )
+    newest_first = [one for one in reversed(states) if one.state in TROUBLE]
+    bad = sorted(newest_first, key=lambda one: TROUBLE.index(one.state))
     lines = [
         f"{one.state:<9} {one.batch}  {_why(one)}→ "
         + _NEXT[one.state].format(dataset=dataset, batch=one.batch)
