@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lakewarden.errors import WrongUsage
 from lakewarden.settings import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from lakewarden.aws.clients import Connection
     from lakewarden.aws.objects import Objects
-    from lakewarden.batch.conductor import Outcome, StageDone, Workshop
+    from lakewarden.batch.conductor import Outcome, StageDone, Terms, Workshop
     from lakewarden.batch.delivery.deliver import Progress
     from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.diff import TableDiff
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from lakewarden.batch.models.project import DbtProject
     from lakewarden.batch.overview import BatchState
     from lakewarden.batch.run import Delivered
-    from lakewarden.lake.model import Lake, Override, Pin, Publication, TableChange
+    from lakewarden.lake.model import Lake, Pin, Publication, TableChange
     from lakewarden.records.lease import Holder
     from lakewarden.tables.changes import TablePlan
     from lakewarden.tables.drift import Finding
@@ -99,17 +99,32 @@ def _user() -> str:
         return f"uid {os.getuid()}"
 
 
-def _override(accept: str | None, reason: str | None) -> "Override | None":
+class Asked(TypedDict, total=False):
+    """How a run is to be made. Unless it is said: published, on no conditions."""
+
+    publish: bool  # False leaves the branch to look at
+    accept: str | None  # the one failing test that is taken on your word
+    reason: str | None  # why; it is kept with the publication
+    take_over: bool  # fence the run that holds the batch
+    tell: "Callable[[StageDone], None]"  # called after each stage
+
+
+def _terms(asked: Asked, *, strict: bool = True) -> "Terms":
+    from lakewarden.batch.conductor import Terms
     from lakewarden.lake.model import Override
 
-    if accept is None:
-        return None
-    if reason is None:
+    accept, reason = asked.get("accept"), asked.get("reason")
+    if (accept is None) != (reason is None):
         raise AcceptWithoutReason(
             "--accept and --reason belong together",
             hint="--accept TEST --reason 'why it may be published all the same'",
         )
-    return Override(accept, reason, _user())
+    override = Override(accept, reason, _user()) if accept and reason else None
+    return Terms(asked.get("publish", True), override, asked.get("take_over", False), strict)
+
+
+def _tell_nobody(done: "StageDone") -> None:
+    del done
 
 
 def open_project(folder: Path | str | None = None, env: str | None = None) -> "Project":
@@ -257,23 +272,21 @@ class Project:
         self,
         dataset: str,
         batch: str,
-        *,
-        publish: bool = True,
-        accept: str | None = None,
-        reason: str | None = None,
-        take_over: bool = False,
-        tell: "Callable[[StageDone], None]" = lambda done: None,
+        **asked: Unpack[Asked],
     ) -> "Outcome":
         """Bring one batch from its delivery to main (batch/run.py).
 
-        publish False leaves the branch to look at. `accept` names the one failing test that is
-        taken on your word, for `reason`. Raises the four kinds of errors.py."""
-        from lakewarden.batch.conductor import Terms
+        Raises the four kinds of errors.py."""
         from lakewarden.batch.run import run_batches
 
-        terms = Terms(publish, _override(accept, reason), take_over)
-        found = self.dataset(dataset)
-        return run_batches(found, [batch], terms, self.workshop, self._holder(), tell=tell)
+        return run_batches(
+            self.dataset(dataset),
+            [batch],
+            _terms(asked),
+            self.workshop,
+            self._holder(),
+            tell=asked.get("tell", _tell_nobody),
+        )
 
     def delivered(self, dataset: str, named: str) -> "Delivered":
         """What is there of a set of batches, FIRST..LAST (batch/run.py)."""
@@ -285,24 +298,18 @@ class Project:
         self,
         dataset: str,
         batches: "Sequence[str]",
-        *,
         group: int = GROUP,
-        publish: bool = True,
-        accept: str | None = None,
-        reason: str | None = None,
-        take_over: bool = False,
-        tell: "Callable[[StageDone], None]" = lambda done: None,
+        **asked: Unpack[Asked],
     ) -> "Iterator[Outcome]":
         """Bring batches to main, so many in a group; the models of a group are built once, and it
         is published in one step.
 
         What is wrong with single batches is told in the outcomes; the others go on. A set that was
         cut off goes on where it stopped, when it is asked for again. Raises as `run` does."""
-        from lakewarden.batch.conductor import Terms
         from lakewarden.batch.run import groups, run_batches
 
-        terms = Terms(publish, _override(accept, reason), take_over, strict=False)
-        found = self.dataset(dataset)
+        found, terms = self.dataset(dataset), _terms(asked, strict=False)
+        tell = asked.get("tell", _tell_nobody)
         for some in groups(batches, group):
             yield run_batches(found, some, terms, self.workshop, self._holder(), tell=tell)
 
@@ -310,26 +317,22 @@ class Project:
         self,
         dataset: str,
         batches: "Sequence[str]",
-        *,
-        publish: bool = True,
-        accept: str | None = None,
-        reason: str | None = None,
-        take_over: bool = False,
-        tell: "Callable[[StageDone], None]" = lambda done: None,
+        **asked: Unpack[Asked],
     ) -> "Outcome":
         """Take batches out of main again, whole, in one step (batch/unpublish.py)."""
-        from lakewarden.batch.conductor import Terms
         from lakewarden.batch.unpublish import unpublish
 
-        terms = Terms(publish, _override(accept, reason), take_over)
+        reason = asked.get("reason") or ""
+        if asked.get("accept") is None:  # it is why the batch goes, and accepts nothing
+            asked["reason"] = None
         return unpublish(
             self.dataset(dataset),
             batches,
-            terms,
+            _terms(asked),
             self.workshop,
             self._holder(),
-            reason=reason or "",
-            tell=tell,
+            reason=reason,
+            tell=asked.get("tell", _tell_nobody),
         )
 
     def rebuild(
@@ -337,20 +340,20 @@ class Project:
         dataset: str,
         batches: "Sequence[str]",
         models: "Sequence[str]",
-        *,
-        publish: bool = True,
-        accept: str | None = None,
-        reason: str | None = None,
-        take_over: bool = False,
-        tell: "Callable[[StageDone], None]" = lambda done: None,
+        **asked: Unpack[Asked],
     ) -> "Outcome":
         """Make models and their descendants again; nothing is loaded (batch/rebuild.py)."""
-        from lakewarden.batch.conductor import Terms
         from lakewarden.batch.rebuild import rebuild
 
-        terms = Terms(publish, _override(accept, reason), take_over)
-        found = self.dataset(dataset)
-        return rebuild(found, batches, models, terms, self.workshop, self._holder(), tell=tell)
+        return rebuild(
+            self.dataset(dataset),
+            batches,
+            models,
+            _terms(asked),
+            self.workshop,
+            self._holder(),
+            tell=asked.get("tell", _tell_nobody),
+        )
 
     def mend(
         self, dataset: str, batch: str, corrections: "Sequence[Correction]"
@@ -380,14 +383,7 @@ class Project:
             add_mends(self.objects, dataset, batch, made)
         return made
 
-    def replay(
-        self,
-        dataset: str,
-        batch: str,
-        *,
-        take_over: bool = False,
-        tell: "Callable[[StageDone], None]" = lambda done: None,
-    ) -> "Outcome":
+    def replay(self, dataset: str, batch: str, **asked: Unpack[Asked]) -> "Outcome":
         """Run a whole batch again, with its mends."""
         from lakewarden.batch.mends import read_mends
 
@@ -396,7 +392,7 @@ class Project:
                 f"nothing of {dataset} {batch} was mended",
                 hint=f"lakewarden quarantine show {dataset} {batch}",
             )
-        return self.run(dataset, batch, take_over=take_over, tell=tell)
+        return self.run(dataset, batch, **asked)
 
     @property
     def workshop(self) -> "Workshop":

@@ -2,9 +2,8 @@
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.history import RunRecord
     from lakewarden.batch.receipts import Receipt
-    from lakewarden.wiring import Project
+    from lakewarden.wiring import Asked, Project
 
 app = typer.Typer(
     help="Deliver a batch, run it, see what happened.", no_args_is_help=True, rich_markup_mode=None
@@ -96,17 +95,22 @@ def run(
     from it; where it is written by batch, for the batches that are named.
     """
     opened = open_project(project, env, as_json=as_json)
-    terms = _Terms(not no_publish, accept, reason, take_over)
     tell = Teller(as_json=as_json)
+    asked: Asked = {
+        "publish": not no_publish,
+        "accept": accept,
+        "reason": reason,
+        "take_over": take_over,
+        "tell": tell.stage,
+    }
     with console.status(Text(visible(f"{dataset} {batch}"))):
         if select:
             chosen = opened.keys(dataset, batch)
-            outcome = opened.rebuild(dataset, chosen, select, **terms.asked, tell=tell.stage)
-            tell.end(outcome)
+            tell.end(opened.rebuild(dataset, chosen, select, **asked))
         elif ".." in batch:
-            _run_set(opened, dataset, batch, group, terms, tell)
+            _run_set(opened, dataset, batch, group, asked, tell)
         else:
-            tell.end(opened.run(dataset, batch, **terms.asked, tell=tell.stage))
+            tell.end(opened.run(dataset, batch, **asked))
     tell.leave()
 
 
@@ -131,11 +135,17 @@ def unpublish(
     (FIRST..LAST) leaves it out. Look first: --no-publish, then `batch diff`.
     """
     opened = open_project(project, env, as_json=as_json)
-    terms = _Terms(not no_publish, accept, reason, take_over)
     tell = Teller(as_json=as_json)
+    asked: Asked = {
+        "publish": not no_publish,
+        "accept": accept,
+        "reason": reason,
+        "take_over": take_over,
+        "tell": tell.stage,
+    }
     with console.status(Text(visible(f"{dataset} {batch}"))):
         chosen = opened.published_keys(dataset, batch)
-        tell.end(opened.unpublish(dataset, chosen, **terms.asked, tell=tell.stage))
+        tell.end(opened.unpublish(dataset, chosen, **asked))
     tell.leave()
 
 
@@ -144,11 +154,11 @@ def _run_set(
     dataset: str,
     batches: str,
     group: int | None,
-    terms: "_Terms",
+    asked: "Asked",
     tell: "Teller",
 ) -> None:
     there = opened.delivered(dataset, batches)
-    if terms.accept or not terms.publish:
+    if asked["accept"] or not asked["publish"]:
         count = max(1, len(there.batches))
         if group is not None and group < count:
             raise OneGroupOnly(
@@ -157,8 +167,7 @@ def _run_set(
             )
         group = count
     sizes = {"group": group} if group else {}
-    asked = terms.asked
-    for outcome in opened.run_set(dataset, there.batches, **sizes, **asked, tell=tell.stage):
+    for outcome in opened.run_set(dataset, there.batches, **sizes, **asked):
         tell.end(outcome)
     tell.withdrawn(dataset, there.withdrawn)
 
@@ -435,32 +444,6 @@ def show(
 def _counts(receipt: "Receipt") -> tuple[object, object, object]:
     counts = receipt.counts
     return (counts.records_in, counts.loaded, counts.quarantined) if counts else (None, None, None)
-
-
-class _Asked(TypedDict):
-    publish: bool
-    accept: str | None
-    reason: str | None
-    take_over: bool
-
-
-@dataclass(frozen=True)
-class _Terms:
-    """What the options ask for."""
-
-    publish: bool
-    accept: str | None
-    reason: str | None
-    take_over: bool
-
-    @property
-    def asked(self) -> _Asked:
-        return _Asked(
-            publish=self.publish,
-            accept=self.accept,
-            reason=self.reason,
-            take_over=self.take_over,
-        )
 
 
 def manifest_json(manifest: "Manifest") -> object:
