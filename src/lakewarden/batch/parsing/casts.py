@@ -159,11 +159,11 @@ def _cast_text(target: Target, raw: str, kind: str) -> str:
     if not isinstance(target.kind, _TRIMMED):
         return f"TRY_CAST({raw} AS {kind})"
     # To trim costs more than to cast, and is rarely of use; coalesce does it only where it may be.
+    # It may stand there only once: what is asked twice, DuckDB works out beforehand, for all rows.
     text = f"trim({raw}, ' ')"
-    ways = [raw, text]
     if isinstance(target.kind, TimestamptzType):
-        ways.append(_with_seconds(text))
-    return f"coalesce({', '.join(f'TRY_CAST({way} AS {kind})' for way in ways)})"
+        text = _with_seconds(text)
+    return f"coalesce(TRY_CAST({raw} AS {kind}), TRY_CAST({text} AS {kind}))"
 
 
 def _plain(target: Target, raw: str, value: str) -> str | None:
