@@ -452,3 +452,19 @@ def finds_each(connection: duckdb.DuckDBPyConnection, select: str, kind: str, ro
                 [str_of(value, kind)],
             )
         assert sorted(row[0] for row in connection.fetchall()) == wanted
+
+
+def test_more_partitions_than_folders_to_spread_them_over(
+    connection: duckdb.DuckDBPyConnection, folder: Path
+) -> None:
+    """Rows of many partitions are spread over a few boxes first; each still has a sorted file."""
+    order = SortColumn("n", Direction.ASC, NullOrder.NULLS_FIRST)
+    table = table_of(
+        [Column("key", "int"), Column("n", "int")], [PartitionColumn("key", "identity")], [order]
+    )
+    rows = [{"key": number % 300, "n": -number} for number in range(900)]
+    found = write(connection, table, rows, folder)
+    assert sorted(file.partition[0] for file, _, _ in found) == list(range(300))
+    for file, _, inside in found:
+        key = file.partition[0]
+        assert inside == [{"key": key, "n": -n} for n in (key + 600, key + 300, key)]
