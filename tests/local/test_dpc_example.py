@@ -187,7 +187,7 @@ def plant(hospitals: Hospitals, month: str, *defects: str) -> Path:
 @pytest.mark.parametrize("defect", CRITICAL)
 def test_a_critical_defect_is_refused_by_its_own_rule(damaged: Hospitals, defect: str) -> None:
     damaged.deliver("2024-05", plant(damaged, "2024-05", defect))
-    with pytest.raises(TestsFailed, match=rf"\b{defect.lower()} \(1 rows\)$"):
+    with pytest.raises(TestsFailed, match=rf"\b{defect.lower()} \(1 row\)$"):
         damaged.run("2024-05")
     assert damaged.judged() == {defect.lower(): 1}
 
