@@ -106,7 +106,7 @@ def refuse(hospitals: Hospitals, folder: Path, plan: Any, plant: Any) -> None:
         for part in PARTS:
             generator.write_file(folder / part, facility, plant.month, part, found[part])
     hospitals.deliver(plant.month, folder)
-    with pytest.raises(TestsFailed, match=re.escape(f" {plant.defect.lower()} (1 rows)")):
+    with pytest.raises(TestsFailed, match=re.escape(f" {plant.defect.lower()} (1 row)")):
         hospitals.run(plant.month)
 
 
