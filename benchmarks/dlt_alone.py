@@ -37,7 +37,6 @@ def main(told: Mapping[str, Any]) -> None:
     s3 = s3fs.S3FileSystem(key=told["key"], secret=told["secret"], endpoint_url=told["endpoint"])
     types = {name: _type(pa, kind) for name, kind in told["columns"].items()}
 
-    @dlt.resource(name=told["table"], table_format="iceberg", write_disposition="append")  # type: ignore[untyped-decorator, unused-ignore]
     def rows() -> Iterator[pa.Table]:
         with s3.open(told["source"], "rb", block_size=_BLOCK_BYTES) as file:
             reader = pacsv.open_csv(
@@ -66,7 +65,10 @@ def main(told: Mapping[str, Any]) -> None:
         ),
     )
     wall, cpu = time.perf_counter(), _cpu()
-    pipeline.run(rows(), loader_file_format="parquet")
+    given = dlt.resource(
+        rows, name=told["table"], table_format="iceberg", write_disposition="append"
+    )
+    pipeline.run(given, loader_file_format="parquet")
     print(
         json.dumps(
             {
