@@ -365,7 +365,7 @@ class Project:
         from lakewarden.batch.quarantine import list_quarantines, newest_quarantine, read
         from lakewarden.batch.receipts import receipts_of
 
-        found = self.dataset(dataset)
+        found, batch = self.dataset(dataset), self.key(dataset, batch)
         kept = newest_quarantine(self.objects, dataset, batch)
         bench = Bench(
             found,
@@ -387,7 +387,7 @@ class Project:
         """Run a whole batch again, with its mends."""
         from lakewarden.batch.mends import read_mends
 
-        if not read_mends(self.objects, self.dataset(dataset).name, batch):
+        if not read_mends(self.objects, dataset, self.key(dataset, batch)):
             raise NothingMended(
                 f"nothing of {dataset} {batch} was mended",
                 hint=f"lakewarden quarantine show {dataset} {batch}",
@@ -516,9 +516,14 @@ class Project:
     def diff_of_branch(self, name: str) -> "Iterator[TableDiff]":
         """What a branch would change."""
         from lakewarden.lake.changes import table_changes
+        from lakewarden.lake.model import BranchUnknown
 
+        branch = next((one for one in self.lake.branches() if one.name == name), None)
+        if branch is None:
+            raise BranchUnknown(
+                f"no branch {name}", hint="`lakewarden lake branches` lists those that exist."
+            )
         after = self.lake.pin(name)
-        branch = next(one for one in self.lake.branches() if one.name == name)
         return self._diff(table_changes(branch.base.tables, after.tables), [])
 
     def _diff(

@@ -22,12 +22,23 @@ def published(version: int, batch: str, rows: int, *, withdrawn: bool = False) -
     return Publication(version, f"run-{version}", NOW, made, {})
 
 
-def ran(outcome: str, *batches: str, left_out: str = "", error: str | None = None) -> RunRecord:
-    told = [
-        BatchRecord(one, None, None, "too-many-misfits" if one == left_out else None)
-        for one in batches
-    ]
-    return RunRecord("sales", batches[0], told, "run", NOW, outcome, None, None, None, None, error)
+def ran(
+    outcome: str,
+    *batches: str,
+    left_out: str = "",
+    why: str = "too-many-misfits",
+    error: str | None = None,
+    rebuilds: tuple[str, ...] = (),
+) -> RunRecord:
+    told = [BatchRecord(one, None, None, why if one == left_out else None) for one in batches]
+    return RunRecord(
+        *("sales", batches[0], told, rebuilds, "run", NOW, outcome),
+        version=None,
+        records_in=None,
+        loaded=None,
+        quarantined=None,
+        error=error,
+    )
 
 
 def states(found: list[BatchState]) -> dict[str, str]:
@@ -65,6 +76,24 @@ def test_each_batch_has_what_became_of_it() -> None:
     assert (second.rows, second.version) == (None, 4)
     assert third.error == "too-many-misfits"
     assert third.due == datetime(2024, 1, 4, 6, tzinfo=UTC)
+
+
+def test_a_run_that_came_too_soon_or_loads_nothing_says_nothing_of_a_batch() -> None:
+    runs = [
+        ran("failed", "2024-01-05", error="batch-unknown"),
+        ran("published", "2024-01-04", left_out="2024-01-04", why="not-settled"),
+        ran("published", "2024-01-01", "2024-01-02", "2024-01-03", rebuilds=("daily",)),
+        ran("ended after load", "2024-01-03"),
+    ]
+    found = overview(DAILY, [], runs, lambda batch: batch == "2024-01-02", NOW, most=100)
+    assert states(list(found)) == {
+        "2024-01-01": "missing",
+        "2024-01-02": "waiting",
+        "2024-01-03": "failed",
+        "2024-01-04": "missing",
+        "2024-01-05": "late",
+        "2024-01-06": "expected",
+    }
 
 
 def test_without_a_calendar_nothing_is_expected() -> None:

@@ -128,6 +128,7 @@ def test_a_receipt_has_the_fields_that_the_format_promises() -> None:
         ],
         "branch": "batch/flights/run-1",
         "models": [],
+        "rebuilds": [],
         "tests": [],
     }
 

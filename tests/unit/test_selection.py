@@ -280,6 +280,24 @@ def test_only_what_a_move_concerns_is_done_again() -> None:
     assert names(found.tests) == ["every_is_right"]
 
 
+def test_a_test_that_looks_at_what_moved_is_run_again() -> None:
+    """Orders of ours, customers of somebody else's: it passed, and main has other customers now."""
+    orders = graph(
+        source("orders"),
+        source("customers"),
+        model("sales", "source.orders", table="marts.sales"),
+        check("customers_are_known", "source.orders", "source.customers"),
+        check("sales_have_customers", "model.sales", "source.customers"),
+        check("sales_are_positive", "model.sales"),
+    )
+    tables = frozenset({"raw.orders", "raw.customers", "marts.sales"})
+    kept = settled(orders, {"raw.customers"})
+    found = select(orders, touched={"raw.orders"}, present=tables, described=tables, settled=kept)
+    assert names(found.tests) == ["customers_are_known", "sales_have_customers"]
+    assert found.writes == []
+    assert found.reads == tables
+
+
 def test_what_is_made_from_a_moved_mart_is_done_again_too() -> None:
     """Its rows of other batches are other ones now."""
     kept = settled(TWO, {"marts.own"})

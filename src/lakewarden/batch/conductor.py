@@ -27,7 +27,7 @@ from lakewarden.batch.publish import publish
 from lakewarden.batch.receipts import PREFIX, Result, Told, receipt_of
 from lakewarden.batch.transform import transform
 from lakewarden.batch.turns import Turns
-from lakewarden.errors import LakewardenError, TryAgain
+from lakewarden.errors import LakewardenError, Refused, TryAgain
 from lakewarden.lake.model import (
     BaseMoved,
     Branch,
@@ -97,7 +97,9 @@ class Outcome:
     `branch`: what was left to look at. `loaded`: what it did before it published."""
 
     run: Run
-    status: str  # published | unchanged | left | refused (nothing remained to be published)
+    # published | unchanged | left; where nothing remained to be published: refused, or waiting for
+    # deliveries or for other runs
+    status: str
     publication: Publication | None = None
     branch: str | None = None
     loaded: Loaded | None = None
@@ -144,8 +146,10 @@ def conduct(
     holder: Holder,
     *,
     tell: Callable[[StageDone], None],
+    models: tuple[str, ...] = (),
 ) -> Outcome:
-    """Do a job for these batches of a dataset; every error leaves main as it was.
+    """Do a job for these batches of a dataset; every error leaves main as it was. `models`: of a
+    job that loads nothing.
 
     Raises Refused for wrong data, TryAgain where something outside was away or busy."""
     with (
@@ -154,8 +158,8 @@ def conduct(
     ):
         if not held.batches:
             run = Run(holder.run, dataset, tuple(batches))
-            return Outcome(run, "refused", left_out=held.left_out)
-        run = Run(holder.run, dataset, held.batches)
+            return Outcome(run, _left(held.left_out), left_out=held.left_out)
+        run = Run(holder.run, dataset, held.batches, models)
         work = Work(job, terms, workshop, holder, run, tell, held.keeper.leave, held.left_out)
         with structlog.contextvars.bound_contextvars(batch=run.span):
             try:
@@ -225,7 +229,7 @@ class Work:
         _log.info("nothing to do", version=holding and holding.version)
         if holding:
             self._receipt("publish", holding, 0.0)
-        status = "refused" if left_out else "unchanged"
+        status = _left(left_out) if left_out else "unchanged"
         return Outcome(self.current, status, holding, left_out=left_out)
 
     def _to_publish(self) -> Outcome:
@@ -389,6 +393,11 @@ class Work:
         except CatalogUnavailable as away:
             self.leave()
             _log.warning("the branch is left to the next run", branch=branch, why=away.message)
+
+
+def _left(left_out: Sequence[LeftOut]) -> str:
+    """The status of a run that nothing remained of."""
+    return "refused" if any(isinstance(one.error, Refused) for one in left_out) else "waiting"
 
 
 @dataclass

@@ -41,6 +41,7 @@ class RunRecord:
     dataset: str
     batch: str
     batches: Sequence[BatchRecord]
+    rebuilds: Sequence[str]  # models that it made again; then it loads nothing
     run: str
     at: datetime
     outcome: str
@@ -62,7 +63,7 @@ def runs(
     """Runs, newest first. The catalog says what is published, whatever a receipt says; `leases`
     (records.lease.holders) tell who is still at work, and who died at it."""
     found = list_runs(objects, dataset, most=most)
-    return _records(found, lake, dataset, leases=leases)
+    return _records(found, lake, leases=leases)
 
 
 def runs_named(
@@ -83,14 +84,14 @@ def runs_named(
             _log.warning(error.message, hint=error.hint)
             continue
         found.append(RunSummary(run, dataset, len(receipts), receipts[-1]))
-    told = _records(found, lake, None, leases=leases)
+    told = _records(found, lake, leases=leases)
     return {(one.dataset, one.run): one for one in told}
 
 
 def _records(
-    found: Iterable[RunSummary], lake: Lake, dataset: str | None, *, leases: Mapping[str, bool]
+    found: Iterable[RunSummary], lake: Lake, *, leases: Mapping[str, bool]
 ) -> Sequence[RunRecord]:
-    published = {one.run: one.version for one in lake.publications(dataset)}
+    published = {one.run: one.version for one in lake.publications()}
     left = {branch.run for branch in lake.branches()}
     return [
         _record(
@@ -125,6 +126,7 @@ def _record(
         dataset=summary.dataset,
         batch=last.batch,
         batches=tuple(map(_batch, last.batches)),
+        rebuilds=last.rebuilds,
         run=summary.run,
         at=last.at,
         outcome=_published(last) if version is not None else _outcome(last, left, alive),

@@ -22,6 +22,7 @@ from pyiceberg.table import Table
 
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.duck import DuckConfig, connect, literal
+from lakewarden.batch.mends import Mend
 from lakewarden.batch.model import DeliveredFile
 from lakewarden.batch.parquet import (
     LocalFile,
@@ -101,10 +102,10 @@ def take_in(
     tables: Mapping[str, Table],
     max_bytes: int,
     config: IntakeConfig,
-    mends: Mapping[str, Mapping[int, str]] = {},  # nobody changes it
+    mends: Mapping[str, Mapping[int, Mend]] = {},  # nobody changes it
 ) -> Intake:
     """Read every file once and write what fits; raises the first error of any reader or parser.
-    `mends`: by a file's name, records that are to be read in other words."""
+    `mends`: by a file's name, records that are to be read as mended."""
     config.scratch.mkdir(parents=True, exist_ok=True)
     reader = Reader(objects, config.scratch, config.part_bytes, max_bytes)
 

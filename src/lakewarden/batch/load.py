@@ -18,6 +18,7 @@ from lakewarden.aws.objects import ObjectChanged, ObjectMissing, Objects
 from lakewarden.batch import quarantine
 from lakewarden.batch.intake import Intake, IntakeConfig, RecordsUnclear, take_in
 from lakewarden.batch.limits import local_trouble
+from lakewarden.batch.mends import Mend
 from lakewarden.batch.model import (
     Counts,
     Dataset,
@@ -118,13 +119,13 @@ def remove_rows(table: Table, batches: Collection[str], run: Run) -> None:
     stage(table, (), replacing=rows_of(batches), properties=properties)
 
 
-def _mends(delivery: Delivery, objects: Objects) -> Mapping[str, Mapping[int, str]]:
+def _mends(delivery: Delivery, objects: Objects) -> Mapping[str, Mapping[int, Mend]]:
     """The mends by file name. Where nobody promised what is in a file, it is read once more."""
-    if not delivery.mends:
-        return {}
+    mended = {name for name, _ in delivery.mends}
     return {
-        file.name: delivery.mends.get(file.sha256 or _sha256(objects, file), {})
+        file.name: delivery.mends.get((file.name, file.sha256 or _sha256(objects, file)), {})
         for file in delivery.files
+        if file.name in mended
     }
 
 

@@ -4,22 +4,20 @@ Only quarantined records can be mended, and only by what their table takes: what
 fit is refused here, and not in the next run.
 """
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
 
 from lakewarden.aws.objects import Objects, ObjectVersion
 from lakewarden.batch.delivery.inventory import listed
 from lakewarden.batch.delivery.keys import landings_of
 from lakewarden.batch.duck import DuckConfig, connect
-from lakewarden.batch.mends import Mend, Overlay
+from lakewarden.batch.mends import Mend, Overlay, digest_of_record
 from lakewarden.batch.model import Dataset, Misfit
 from lakewarden.batch.parsing.parse import Part, Shape, diagnose
 from lakewarden.batch.parsing.read import columns_in, targets
@@ -85,25 +83,49 @@ def mend(
 
     Raises RecordNotQuarantined, MendImpossible, MendDoesNotFit, DeliveryUnknown."""
     wanted = {one.line for one in corrections}
-    found = [[one for one in kept if one.line in wanted] for kept in quarantines]
+    found = [
+        [one for one in kept if one.line in wanted and _is_delivered(bench, one)]
+        for kept in quarantines
+    ]
     made: dict[str, list[Mend]] = {}
     shapes: dict[str, Shape] = {}
     for correction in corrections:
         misfit = _one(found, correction)
-        shape = shapes.setdefault(misfit.file, _shape(bench, misfit.file))
-        before = bench.mends.get(misfit.file_sha256, {})
-        text = before.get(misfit.line) or _text(misfit, shape)
-        raw = text if correction.raw is None else correction.raw.rstrip("\r\n")
+        if misfit.file not in shapes:
+            shapes[misfit.file] = _shape(bench, misfit.file)
+        shape = shapes[misfit.file]
+        delivered = _text(misfit, shape)
+        before = bench.mends.get((misfit.file, misfit.file_sha256), {}).get(misfit.line)
+        text = before.raw if before else delivered
+        raw = text if correction.raw is None else correction.raw.strip("\r\n")
+        if raw == delivered and not correction.values:  # as `show` printed it
+            continue
         if correction.values:
             raw = _with(raw, shape, correction.values)
         if raw == text:
             continue
         _check_is_one(raw, shape, misfit)
-        mended = Mend(misfit.file, misfit.file_sha256, misfit.line, raw, by, at)
+        replaces = digest_of_record(delivered.encode())
+        mended = Mend(misfit.file, misfit.file_sha256, misfit.line, replaces, raw, by, at)
         made.setdefault(misfit.file, []).append(mended)
     for file, mends in made.items():
         _check_fit(mends, shapes[file], bench)
     return [one for mends in made.values() for one in mends]
+
+
+def _is_delivered(bench: Bench, misfit: Misfit) -> bool:
+    """Whether the last run met the same bytes, as far as it is known."""
+    keys = _keys(bench, misfit.file)
+    known = {one.sha256 for receipt in bench.receipts for one in receipt.objects if one.key in keys}
+    return not (known - {None}) or misfit.file_sha256 in known
+
+
+def _keys(bench: Bench, file: str) -> Collection[str]:
+    landings = landings_of(bench.dataset, bench.batch, bench.objects.bucket)
+    return {
+        landing.prefix + file.removeprefix(f"{landing.part}/" if landing.part else "")
+        for landing in landings
+    }
 
 
 def _one(found: Iterable[Sequence[Misfit]], correction: Correction) -> Misfit:
@@ -128,25 +150,27 @@ def _one(found: Iterable[Sequence[Misfit]], correction: Correction) -> Misfit:
 
 
 def _shape(bench: Bench, file: str) -> Shape:
-    table = next(t for t, glob in bench.dataset.tables.items() if fnmatchcase(file, glob))
-    template = bench.templates[table]
+    tables = [t for t, glob in bench.dataset.tables.items() if fnmatchcase(file, glob)]
+    if len(tables) != 1:
+        raise MendImpossible(
+            f"{file} belongs to no one table of dataset {bench.dataset.name} any more",
+            hint="Deliver the batch mended.",
+        )
+    template = bench.templates[tables[0]]
     source = template.source or Source(FileFormat.CSV)
     if source.format is FileFormat.PARQUET:
         raise MendImpossible(
             f"{file} is Parquet, whose rows cannot be mended", hint="Deliver it mended."
         )
     options = source.csv_options
-    columns = columns_in(bench.objects, _version(bench, file), template)
+    version = _version(bench, file)
+    columns = columns_in(bench.objects, version, template, max_bytes=bench.dataset.max_bytes)
     return Shape(source.format, columns, targets(template, options), options)
 
 
 def _version(bench: Bench, file: str) -> ObjectVersion:
     """The delivered file that the run had pinned."""
-    landings = landings_of(bench.dataset, bench.batch, bench.objects.bucket)
-    keys = {
-        landing.prefix + file.removeprefix(f"{landing.part}/" if landing.part else "")
-        for landing in landings
-    }
+    keys = _keys(bench, file)
     for receipt in bench.receipts:
         for one in receipt.objects:
             if one.key in keys and (found := bench.objects.head(one.key, one.version_id)):
@@ -173,58 +197,93 @@ def _with(raw: str, shape: Shape, values: Mapping[str, str]) -> str:
     return _csv_with(raw, shape, values)
 
 
+class _Number(str):
+    """A number as it is written: a float would change its digits."""
+
+    __slots__ = ()
+
+
 def _json_with(raw: str, values: Mapping[str, str]) -> str:
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise ValueError("a field twice")
+        return dict(pairs)
+
     try:
-        record = json.loads(raw)
+        record = json.loads(
+            raw,
+            parse_float=_Number,
+            parse_int=_Number,
+            parse_constant=_Number,
+            object_pairs_hook=once,
+        )
     except ValueError:
         record = None
     if not isinstance(record, dict):
         raise MendImpossible(
-            "the record is not a JSON object, so no field of it can be set",
+            "the record is not a JSON object whose fields are there once, so none can be set",
             hint="Give the whole record with --raw.",
         )
-    return json.dumps({**record, **values}, ensure_ascii=False)
+    return _json({**record, **values})
+
+
+def _json(value: object) -> str:
+    match value:
+        case _Number():
+            return str(value)
+        case dict():
+            pairs = (f"{json.dumps(k, ensure_ascii=False)}: {_json(v)}" for k, v in value.items())
+            return f"{{{', '.join(pairs)}}}"
+        case list():
+            return f"[{', '.join(map(_json, value))}]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
 
 
 def _csv_with(raw: str, shape: Shape, values: Mapping[str, str]) -> str:
-    dialect = _AsDelivered(shape.options)
-    try:
-        fields = next(csv.reader(io.StringIO(raw, newline=""), dialect), [])
-    except csv.Error:
-        fields = []
-    if len(fields) != len(shape.columns):
+    """Other fields in the place of some; the rest stays as it is written."""
+    spans = _fields(raw.encode(), shape)
+    if len(spans) != len(shape.columns):
         raise MendImpossible(
-            f"the record has {len(fields)} fields, and the file has {len(shape.columns)} columns",
+            f"the record has {len(spans)} fields, and the file has {len(shape.columns)} columns",
             hint="Give the whole record with --raw.",
         )
-    written = io.StringIO(newline="")
-    try:
-        csv.writer(written, dialect).writerow(
-            values.get(name, value) for name, value in zip(shape.columns, fields, strict=True)
-        )
-    except csv.Error as error:
+    record = raw.encode()
+    for name in sorted(values, key=shape.columns.index, reverse=True):
+        start, end = spans[shape.columns.index(name)]
+        record = record[:start] + _written(values[name], shape.options).encode() + record[end:]
+    return record.decode()
+
+
+def _fields(record: bytes, shape: Shape) -> Sequence[tuple[int, int]]:
+    """Where each field stands; none where the record cannot be cut."""
+    field = re.compile(shape.form.field(strict=False))
+    spans, at = [], 0
+    while found := field.match(record, at):
+        spans.append(found.span())
+        at = found.end()
+        if at == len(record):
+            return spans
+        if not record.startswith(shape.form.delimiter, at):
+            break
+        at += len(shape.form.delimiter)
+    return []
+
+
+def _written(value: str, options: CsvOptions) -> str:
+    """A value as a field, quoted where it has to be."""
+    special = [options.delimiter, "\r", "\n", *([options.quote] if options.quote else [])]
+    if not any(sign in value for sign in special) and value == value.strip(" "):
+        return value
+    if options.quote is None:
         raise MendImpossible(
-            "a value holds the delimiter, and the file quotes nothing",
+            "a value holds the delimiter, a line end or spaces around it, and the file quotes"
+            " nothing",
             hint="Deliver the file mended.",
-        ) from error
-    return written.getvalue()
-
-
-class _AsDelivered(csv.Dialect):
-    """The file's own way of writing fields."""
-
-    lineterminator = ""
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
-    strict = True
-
-    def __init__(self, options: CsvOptions) -> None:
-        self.delimiter = options.delimiter
-        self.quotechar = options.quote
-        self.escapechar = options.escape if options.escape != options.quote else None
-        self.doublequote = self.escapechar is None
-        if options.quote is None:
-            self.quoting = csv.QUOTE_NONE
-        super().__init__()
+        )
+    escape = options.escape or options.quote
+    inside = value.replace(escape, escape * 2) if escape != options.quote else value
+    return f"{options.quote}{inside.replace(options.quote, escape + options.quote)}{options.quote}"
 
 
 def _check_is_one(raw: str, shape: Shape, misfit: Misfit) -> None:

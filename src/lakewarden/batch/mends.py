@@ -24,9 +24,6 @@ PREFIX = "ops/mends/"
 FORMAT: Literal[1] = 1
 _ATTEMPTS = 20  # races lost in a row
 
-Overlay = Mapping[str, Mapping[int, str]]
-"""By a file's sha256 and the number of a record in it: how it should read, without a line end."""
-
 
 class MendsUnreadable(Failed):
     """Not mends, or of a format that this release does not read."""
@@ -38,14 +35,21 @@ class MendsBusy(TryAgain):
 
 @dataclass(frozen=True)
 class Mend:
-    """One record as it should read. `line`: its number in the file, a header being 1."""
+    """One record as it should read. `line`: its number in the file, a header being 1. `replaces`:
+    the sha256 of the record as it was delivered, in UTF-8 and without its line end: where a changed
+    template cuts the file otherwise, another record would have the number."""
 
     file: str
     file_sha256: str
     line: int
+    replaces: str
     raw: str
     by: str
     at: datetime
+
+
+Overlay = Mapping[tuple[str, str], Mapping[int, Mend]]
+"""By a file's name and sha256, and the number of a record in it."""
 
 
 class _Line(BaseModel):
@@ -55,12 +59,14 @@ class _Line(BaseModel):
     file: str
     file_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     line: int = Field(ge=1)
+    replaces: str = Field(pattern=r"^[0-9a-f]{64}$")
     raw: str
     by: str
     at: AwareDatetime
 
     def mend(self) -> Mend:
-        return Mend(self.file, self.file_sha256, self.line, self.raw, self.by, self.at)
+        told = {name: getattr(self, name) for name in type(self).model_fields if name != "format"}
+        return Mend(**told)
 
 
 def key_of(dataset: str, batch: str) -> str:
@@ -92,17 +98,26 @@ def add_mends(objects: Objects, dataset: str, batch: str, mends: Sequence[Mend])
 
 def overlay(mends: Iterable[Mend]) -> Overlay:
     """What counts of them: of several for one record, the newest."""
-    found: dict[str, dict[int, str]] = {}
+    found: dict[tuple[str, str], dict[int, Mend]] = {}
     for mend in mends:
-        found.setdefault(mend.file_sha256, {})[mend.line] = mend.raw
+        found.setdefault((mend.file, mend.file_sha256), {})[mend.line] = mend
     return found
+
+
+def digest_of_record(record: bytes) -> str:
+    """What `replaces` holds of a record in UTF-8."""
+    return hashlib.sha256(record).hexdigest()
 
 
 def digest_of(mends: Overlay) -> str | None:
     """Hex sha256, equal for overlays that say the same; None for an empty one."""
     if not mends:
         return None
-    every = sorted([sha, n, raw] for sha, records in mends.items() for n, raw in records.items())
+    every = sorted(
+        [*file, number, mend.raw]
+        for file, records in mends.items()
+        for number, mend in records.items()
+    )
     return hashlib.sha256(json.dumps(every).encode()).hexdigest()
 
 

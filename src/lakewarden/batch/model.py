@@ -53,6 +53,7 @@ class Run:
     id: str
     dataset: str
     batches: tuple[str, ...]
+    models: tuple[str, ...] = ()  # of one that loads nothing: what it makes again
 
     @property
     def span(self) -> str:
@@ -159,20 +160,19 @@ class Loaded:
     """What a run has put on its branch; main is untouched. `touched`: tables whose rows changed.
 
     Batches are loaded, or withdrawn (their rows are gone); or neither, where models are to be
-    built again: `models` names them."""
+    made again."""
 
     run: Run
     branch: Branch
     touched: frozenset[str]
     batches: Sequence[LoadedBatch] = ()
     withdrawn: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
     left_out: Sequence[LeftOut] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The batches whose rows are to be as the models make them: `var('batches')`."""
-        if self.models:
+        if self.run.models:
             return self.run.batches
         return (*(one.delivery.batch for one in self.batches), *self.withdrawn)
 

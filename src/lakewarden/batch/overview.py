@@ -12,6 +12,10 @@ from lakewarden.batch.calendar import Calendar, expectations, is_expected
 from lakewarden.batch.history import RunRecord
 from lakewarden.lake.model import Publication
 
+# Of runs that met no delivery, or not the whole of it yet: they say nothing of the batch.
+_CAME_TOO_SOON = frozenset(
+    ("batch-unknown", "marker-missing", "not-settled", "delivery-moving", "lease-held")
+)
 PUBLISHED, UNPUBLISHED, WAITING = "published", "unpublished", "waiting"
 # What somebody should look at; the first needs them most.
 TROUBLE = ("missing", "refused", "failed", "late", WAITING)
@@ -49,8 +53,9 @@ def overview(
         newest.setdefault(publication.contribution.batch or "", publication)
     last: dict[str, RunRecord] = {}
     for run in runs:
-        for one in run.batches:
-            last.setdefault(one.batch, run)
+        for one in () if run.rebuilds else run.batches:
+            if (run.error or one.error) not in _CAME_TOO_SOON:
+                last.setdefault(one.batch, run)
     known = {batch: _outcome(batch, run) for batch, run in last.items()}
     known |= {
         batch: UNPUBLISHED if publication.contribution.withdrawn else PUBLISHED
@@ -82,8 +87,9 @@ def _expected(
 
 def _outcome(batch: str, run: RunRecord) -> str:
     """What became of a batch in a run that may have gone on without it."""
-    left_out = any(one.batch == batch and one.error for one in run.batches)
-    return "refused" if left_out else run.outcome
+    if any(one.batch == batch and one.error for one in run.batches):
+        return "refused"
+    return "failed" if run.outcome.startswith("ended after") else run.outcome
 
 
 def _state(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop, conduct
 from lakewarden.batch.delivery.keys import parse_key
 from lakewarden.batch.model import Dataset, Loaded
+from lakewarden.batch.models.project import project_digest
 from lakewarden.errors import WrongUsage
 from lakewarden.lake.model import Branch, Contribution, Override, Publication
 from lakewarden.records.lease import Holder
@@ -36,8 +37,10 @@ def rebuild(
             "the project has no models", hint="A dbt project in transform/ would hold them."
         )
     keys = [str(parse_key(dataset.key_form, batch)) for batch in batches]
-    job = _Rebuild(dataset, tuple(models))
-    return conduct(job, dataset.name, keys, terms, workshop, holder, tell=tell)
+    job = _Rebuild(dataset, tuple(models), project_digest(workshop.dbt.folder))
+    return conduct(
+        job, dataset.name, keys, terms, workshop, holder, tell=tell, models=tuple(models)
+    )
 
 
 @dataclass
@@ -46,6 +49,7 @@ class _Rebuild:
 
     dataset: Dataset
     models: tuple[str, ...]
+    project: str  # the dbt project's digest
     stages: Sequence[str] = ()
 
     def prepare(self, work: Work) -> bool:
@@ -53,11 +57,11 @@ class _Rebuild:
         return True
 
     def put(self, work: Work, branch: Branch) -> Loaded | None:
-        return Loaded(work.current, branch, frozenset(), models=self.models)
+        return Loaded(work.current, branch, frozenset())
 
     def contributions(self, loaded: Loaded, override: Override | None) -> Sequence[Contribution]:
         what = f"models {', '.join(self.models)} for {self.dataset.name} {loaded.run.span}"
-        return [Contribution(None, None, "", {}, override, what)]
+        return [Contribution(None, None, self.project, {}, override, what, models=True)]
 
     def holding(self) -> Publication | None:
         return None

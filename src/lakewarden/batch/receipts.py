@@ -139,6 +139,7 @@ class Receipt(_Part):
     objects: tuple[ReceiptObject, ...] = ()
     branch: str | None = None
     models: tuple[str, ...] = ()
+    rebuilds: tuple[str, ...] = ()  # of a run that loads nothing: the models it makes again
     tests: tuple[ReceiptTest, ...] = ()
     accepted: str | None = None  # the failing test that somebody took on their word
     version: int | None = None  # of the publication; without tables: of an earlier run's
@@ -183,6 +184,7 @@ def receipt_of(
             "dataset": run.dataset,
             "run": run.id,
             "batches": [known[batch] for batch in sorted(known)],
+            "rebuilds": run.models,
             "stage": stage,
             "outcome": _outcome(outcome),
             "at": at,

@@ -127,6 +127,7 @@ class _Load:
     deliveries: dict[str, Delivery] = field(default_factory=dict)  # that are to be published
     inputs: dict[str, str] = field(default_factory=dict)
     same: dict[str, Publication] = field(default_factory=dict)  # that hold a batch already
+    rebuilt: Publication | None = None  # models made again, by another dbt project than ours
     loaded: list[LoadedBatch] | None = None
 
     def prepare(self, work: Work) -> bool:
@@ -169,6 +170,7 @@ class _Load:
     def _receive(self, work: Work) -> Received:
         dbt = work.workshop.dbt
         project = project_digest(dbt.folder) if dbt else None
+        self.rebuilt = _rebuilt(work.workshop.lake, project)
         every = []
         for batch in work.current.batches:
             try:
@@ -192,6 +194,8 @@ class _Load:
         if found is None or found.contribution.withdrawn:
             return False
         if found.contribution.inputs_hash != self.inputs[batch]:
+            return False
+        if self.rebuilt and self.rebuilt.version > found.version:
             return False
         self.same[batch] = found
         return True
@@ -234,6 +238,14 @@ class _Load:
             put_rows(tables, loaded, work.current, replacing=replacing)
         left_out = tuple(work.left_out)
         return Loaded(work.current, branch, frozenset(tables), tuple(loaded), left_out=left_out)
+
+
+def _rebuilt(lake: Lake, project: str | None) -> Publication | None:
+    """The newest publication of models alone, where they were those of another dbt project: then
+    main is not what our models make, whatever was published before."""
+    alone = (one for one in lake.publications() if one.contribution.models)
+    found = next(alone, None)
+    return found if found and found.contribution.inputs_hash != project else None
 
 
 def may_hold(lake: Lake, tables: Collection[str], batch: str) -> bool:

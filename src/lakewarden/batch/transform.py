@@ -131,7 +131,7 @@ def _transform(stage: _Stage, project: DbtProject, before: Transformed | None) -
         touched=stage.loaded.touched,
         present=pin.tables.keys(),
         described=stage.templates.keys(),
-        models=stage.loaded.models,
+        models=stage.loaded.run.models,
         settled=kept.nodes,
     )
     if not selection.build and not selection.tests:

@@ -92,7 +92,13 @@ class _Withdraw:
     def _withdraw(self, work: Work, branch: Branch) -> Loaded:
         batches = tuple(self.published)
         catalog = work.workshop.lake.catalog(branch)
-        tables = [name for name in self.dataset.tables if catalog.table_exists(name)]
+        templates = work.workshop.templates
+        # Also of those that the dataset has named before.
+        wrote = {name for one in self.published.values() for name in one.tables}
+        own = {
+            n for n in wrote & templates.keys() if templates[n].load_dataset == self.dataset.name
+        }
+        tables = [n for n in sorted(own.union(self.dataset.tables)) if catalog.table_exists(n)]
         for name in tables:
             remove_rows(catalog.load_table(name), batches, work.current)
         return Loaded(work.current, branch, frozenset(tables), withdrawn=batches)

@@ -21,7 +21,7 @@ from lakewarden.cli.options import (
 )
 from lakewarden.cli.output import console, plural, say, show_json, show_table, size, visible
 from lakewarden.cli.run_report import Teller
-from lakewarden.errors import WrongUsage
+from lakewarden.errors import LakewardenError, WrongUsage
 
 if TYPE_CHECKING:
     from lakewarden.batch.delivery.deliver import Progress
@@ -167,8 +167,11 @@ def _run_set(
             )
         group = count
     sizes = {"group": group} if group else {}
-    for outcome in opened.run_set(dataset, there.batches, **sizes, **asked):
-        tell.end(outcome)
+    try:
+        for outcome in opened.run_set(dataset, there.batches, **sizes, **asked):
+            tell.end(outcome)
+    except LakewardenError as error:
+        tell.fail(error)
     tell.withdrawn(dataset, there.withdrawn)
 
 

@@ -137,12 +137,17 @@ def say(text: str = "") -> None:
     console.print(Text(visible(text, lines=True)), soft_wrap=True)
 
 
+def error_json(error: LakewardenError) -> Mapping[str, object]:
+    """An error for programs."""
+    told = {"code": error.code, "message": error.message, "hint": error.hint}
+    return {**told, "exit_code": error.exit_code}
+
+
 def complain(error: LakewardenError) -> None:
     """What happened, to what, and what to do next."""
     if _mode.as_json:
-        told = {"code": error.code, "message": error.message, "hint": error.hint}
         if not _mode.said:
-            show_json({"error": {**told, "exit_code": error.exit_code}})
+            show_json({"error": error_json(error)})
         return
     colour = "yellow" if isinstance(error, Refused | TryAgain) else "red"
     _tell(_KINDS[error.exit_code], f"{colour} bold", error.message)

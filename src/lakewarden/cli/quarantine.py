@@ -129,7 +129,7 @@ def show(
     mended = overlay(read_mends(opened.objects, dataset, file.batch)) if file.batch else {}
 
     def is_mended(one: "Misfit") -> bool:
-        return one.line in mended.get(one.file_sha256, {})
+        return one.line in mended.get((one.file, one.file_sha256), {})
 
     if as_json:
         show_json_rows(
@@ -298,14 +298,10 @@ def _corrections(
 
 def _read_corrections(source: str) -> "Sequence[Correction]":
     """What `show --reveal --json` prints, put right by somebody."""
-    from lakewarden.batch.mending import Correction
 
     try:
         text = sys.stdin.read() if source == "-" else Path(source).read_text("utf-8")
-        return [
-            Correction(int(one["line"]), str(one["file"]), str(one["raw"]))
-            for one in json.loads(text)
-        ]
+        return [_correction(one) for one in json.loads(text)]
     except OSError as error:
         raise CorrectionsInvalid(f"{source} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError):  # whose text would quote a record
@@ -313,3 +309,12 @@ def _read_corrections(source: str) -> "Sequence[Correction]":
             f"{source} is not what `quarantine show --reveal --json` prints",
             hint="It is a list of objects with file, line and raw.",
         ) from None
+
+
+def _correction(one: object) -> "Correction":
+    from lakewarden.batch.mending import Correction
+
+    match one:
+        case {"line": int(line), "file": str(file), "raw": str(raw)}:
+            return Correction(line, file, raw)
+    raise ValueError("not a record in quarantine")

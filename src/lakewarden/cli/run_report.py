@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from lakewarden.cli.output import console, plural, say, show_json, size
-from lakewarden.errors import Refused
+from lakewarden.cli.output import console, error_json, plural, say, show_json, size
+from lakewarden.errors import Failed, LakewardenError, Refused, TryAgain, WrongUsage
 
 if TYPE_CHECKING:
     from lakewarden.batch.conductor import Outcome, StageDone
     from lakewarden.batch.model import Counts, Received
+
+
+# The one that a set leaves with, of those of the batches that it left out.
+_CODES = (Refused.exit_code, TryAgain.exit_code, WrongUsage.exit_code, Failed.exit_code)
 
 
 class Teller:
@@ -20,6 +24,7 @@ class Teller:
         self._as_json = as_json
         self._outcomes: list[Outcome] = []
         self._withdrawn: Sequence[str] | None = None  # of a set only
+        self._failed: LakewardenError | None = None
 
     def stage(self, done: "StageDone") -> None:
         if not self._as_json:
@@ -37,16 +42,25 @@ class Teller:
             say(f"Unpublished before, and left out: {', '.join(batches)}.")
             say(f"Next, to bring one back: lakewarden batch run {dataset} {batches[0]}")
 
+    def fail(self, error: LakewardenError) -> None:
+        """What ended a set: the groups before it are published all the same, and are told."""
+        self._failed = error
+
     def leave(self) -> None:
-        """JSON where it is asked for; and a set that left batches out says so by its exit code."""
+        """JSON where it is asked for; and a set that left batches out says so by its exit code.
+        Raises what ended it."""
         left_out = [one for outcome in self._outcomes for one in outcome.left_out]
         if self._as_json:
             told = [outcome_json(outcome) for outcome in self._outcomes]
-            of_set = {"groups": told, "withdrawn": self._withdrawn}
+            of_set: dict[str, object] = {"groups": told, "withdrawn": self._withdrawn}
+            if self._failed:
+                of_set["error"] = error_json(self._failed)
             show_json(told[0] if self._withdrawn is None else of_set)
+        if self._failed:
+            raise self._failed
         if left_out:
             codes = {one.error.exit_code for one in left_out}
-            raise SystemExit(Refused.exit_code if Refused.exit_code in codes else codes.pop())
+            raise SystemExit(next(code for code in _CODES if code in codes))
 
 
 def tell_stage(done: "StageDone") -> None:

@@ -67,6 +67,7 @@ class Contribution:
     override: Override | None = None
     summary: str = ""
     withdrawn: bool = False
+    models: bool = False  # models made again, without a batch; inputs_hash is the dbt project's
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from lakewarden.aws.objects import Objects, ObjectVersion
 from lakewarden.batch.delivery.inventory import listed
+from lakewarden.batch.mends import Mend, digest_of_record
 from lakewarden.batch.model import DeliveredFile
 from lakewarden.batch.parsing.casts import TEXT, Target
 from lakewarden.batch.parsing.parse import Part, Shape
@@ -56,6 +57,10 @@ class ColumnsDiffer(Refused):
     """A file's columns are not the template's."""
 
 
+class MendOfAnother(Refused):
+    """A mend that was made for another record than the one with its number."""
+
+
 class NotParquet(Refused):
     """A file that should be Parquet is not, or is damaged."""
 
@@ -85,10 +90,10 @@ class Reader:
         template: Template,
         stem: str,
         emit: Callable[[Part], None],
-        mends: Mapping[int, str] = {},  # nobody changes it
+        mends: Mapping[int, Mend] = {},  # nobody changes it
     ) -> Reading:
         """Cut a file into parts and hand each to `emit` when it is complete. `mends`: records, by
-        their number, that are to be read in these words.
+        their number, that are to be read as mended.
 
         Refuses (with the file's name) what cannot be told apart into records, has other columns,
         or is not what its manifest promises."""
@@ -114,7 +119,7 @@ class Reader:
         template: Template,
         stem: str,
         emit: Callable[[Part], None],
-        mends: Mapping[int, str],
+        mends: Mapping[int, Mend],
     ) -> tuple[int, int]:
         source = template.source or Source(FileFormat.CSV)
         if source.format is FileFormat.PARQUET:
@@ -130,7 +135,7 @@ class Reader:
         source: Source,
         stem: str,
         emit: Callable[[Part], None],
-        mends: Mapping[int, str],
+        mends: Mapping[int, Mend],
     ) -> tuple[int, int]:
         options = source.csv_options
         columns: Sequence[str] = [column.name for column in template.columns]
@@ -246,17 +251,20 @@ def _whole_records(text: Iterable[bytes], scanner: RecordScanner) -> Iterator[by
 
 
 def _mended(
-    whole: Iterable[bytes], scanner: RecordScanner, mends: Mapping[int, str], before: int
+    whole: Iterable[bytes], scanner: RecordScanner, mends: Mapping[int, Mend], before: int
 ) -> Iterator[bytes]:
-    """Whole records, some of them in other words; `before` records went another way."""
+    """Whole records, some of them as mended; `before` records went another way.
+
+    Raises MendOfAnother where a record is not the one that was mended."""
     for piece in whole:
         starts, ends = scanner.spans(piece)
         mended, at = [], 0
         for number in sorted(n for n in mends if before < n <= before + len(ends)):
-            position = number - before - 1
-            words = mends[number].encode()
-            mended += [piece[at : starts[position]], words, scanner.line_end]
-            at = int(ends[position])
+            start, end = (int(where[number - before - 1]) for where in (starts, ends))
+            _check_is_meant(piece[start:end].removesuffix(scanner.line_end), mends[number])
+            words = mends[number].raw.encode()
+            mended += [piece[at:start], words, scanner.line_end]
+            at = end
             # Nobody has looked at these bytes yet, so that the part has to be diagnosed.
             scanner.doubts += 1
             scanner.has_quotes = True
@@ -265,13 +273,24 @@ def _mended(
         yield b"".join((*mended, piece[at:])) if mended else piece
 
 
-def columns_in(objects: Objects, version: ObjectVersion, template: Template) -> Sequence[str]:
+def _check_is_meant(record: bytes, mend: Mend) -> None:
+    if digest_of_record(record) != mend.replaces:
+        raise MendOfAnother(
+            f"record {mend.line} is not the one that was mended: the template cuts the file into"
+            " other records now",
+            hint="Deliver the file mended, or take back the change of the template's source.",
+        )
+
+
+def columns_in(
+    objects: Objects, version: ObjectVersion, template: Template, *, max_bytes: int
+) -> Sequence[str]:
     """The columns of a delivered text, in its order: by its header, or by the template."""
     source = template.source or Source(FileFormat.CSV)
     options = source.csv_options
     if source.format is not FileFormat.CSV or not options.header:
         return [column.name for column in template.columns]
-    data = unpacked(objects.stream(version), max_bytes=version.size)
+    data = unpacked(objects.stream(version), max_bytes=max_bytes)
     text = skip_lines(decoded(data, options.encoding), options.skip_rows)
     form = record_form(source.format, options, len(template.columns))
     scanner = RecordScanner(form, skipped=options.skip_rows)
