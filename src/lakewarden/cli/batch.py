@@ -81,9 +81,9 @@ def run(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring one batch, or a set of them, from delivery to main, whole or not at all.
+    """Bring one batch, or a set of them, from delivery to main.
 
-    Receive, load, transform, audit, publish. A batch that is published as it would come out now
+    Whole or not at all: receive, load, transform, audit, publish. A batch that is published as it would come out now
     is left alone. Wrong data are refused (exit code 3) and main stays as it is.
 
     FIRST..LAST runs all delivered batches from the first to the last. They are loaded one by one
@@ -128,9 +128,9 @@ def unpublish(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a batch out of main again: the state as if it had never run; later batches stay.
+    """Take a batch out of main again; later batches stay.
 
-    Its rows go from the tables that are loaded, and the models are made again from what is left,
+    The state is then as if it had never run: its rows go from the tables that are loaded, and the models are made again from what is left,
     all in one step. What was delivered stays, and `batch run` brings the batch back; a set
     (FIRST..LAST) leaves it out. Look first: --no-publish, then `batch diff`.
     """
@@ -342,9 +342,9 @@ def diff(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a batch changed when it was last published: rows by table, as counts.
+    """What a batch changed, by table, as counts of rows.
 
-    Of tables that are written by batch only the rows of this one are compared; models that are
+    When it was last published. Of tables that are written by batch only the rows of this one are compared; models that are
     made whole are compared whole, with all that was published in the same step. A changed row has
     the same key (of a loaded table the delivered record, else `key` of the template) and other
     values; where no key is known it counts as one removed and one added.
