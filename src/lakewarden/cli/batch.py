@@ -83,8 +83,8 @@ def run(
 ) -> None:
     """Bring one batch, or a set of them, from delivery to main.
 
-    Whole or not at all: receive, load, transform, audit, publish. A batch that is published as it would come out now
-    is left alone. Wrong data are refused (exit code 3) and main stays as it is.
+    Whole or not at all: receive, load, transform, audit, publish. A batch that is published as it
+    would come out now is left alone. Wrong data are refused (exit code 3) and main stays as it is.
 
     FIRST..LAST runs all delivered batches from the first to the last. They are loaded one by one
     and published in groups; the models of a group are built once. A batch that is refused is left
@@ -130,9 +130,10 @@ def unpublish(
 ) -> None:
     """Take a batch out of main again; later batches stay.
 
-    The state is then as if it had never run: its rows go from the tables that are loaded, and the models are made again from what is left,
-    all in one step. What was delivered stays, and `batch run` brings the batch back; a set
-    (FIRST..LAST) leaves it out. Look first: --no-publish, then `batch diff`.
+    The state is then as if it had never run: its rows go from the tables that are loaded, and the
+    models are made again from what is left, all in one step. What was delivered stays, and `batch
+    run` brings the batch back; a set (FIRST..LAST) leaves it out. Look first: --no-publish, then
+    `batch diff`.
     """
     opened = open_project(project, env, as_json=as_json)
     tell = Teller(as_json=as_json)
@@ -344,10 +345,11 @@ def diff(
 ) -> None:
     """What a batch changed, by table, as counts of rows.
 
-    When it was last published. Of tables that are written by batch only the rows of this one are compared; models that are
-    made whole are compared whole, with all that was published in the same step. A changed row has
-    the same key (of a loaded table the delivered record, else `key` of the template) and other
-    values; where no key is known it counts as one removed and one added.
+    When it was last published. Of tables that are written by batch only the rows of this one are
+    compared; models that are made whole are compared whole, with all that was published in the
+    same step. A changed row has the same key (of a loaded table the delivered record, else `key`
+    of the template) and other values; where no key is known it counts as one removed and one
+    added.
     """
     opened = open_project(project, env, as_json=as_json)
     key = opened.key(dataset, batch)
