@@ -101,6 +101,18 @@ def test_without_a_calendar_nothing_is_expected() -> None:
     assert states(list(found)) == {"2023-05-01": "published"}
 
 
+def test_only_what_is_told_is_looked_for() -> None:
+    asked: list[str] = []
+
+    def is_delivered(batch: str) -> bool:
+        asked.append(batch)
+        return False
+
+    found = overview(DAILY, [], [], is_delivered, NOW, most=2)
+    assert [one.batch for one in found] == ["2024-01-05", "2024-01-06"]
+    assert asked == ["2024-01-05", "2024-01-06"]
+
+
 def test_the_newest_are_told() -> None:
     every = [published(n, f"2024-01-{n:02d}", n) for n in range(9, 0, -1)]
     found = overview(None, every, [], lambda _: False, NOW, most=2)

@@ -27,7 +27,7 @@ from lakewarden.batch.publish import publish
 from lakewarden.batch.receipts import PREFIX, Result, Told, receipt_of
 from lakewarden.batch.transform import transform
 from lakewarden.batch.turns import Turns
-from lakewarden.errors import LakewardenError, Refused, TryAgain
+from lakewarden.errors import LakewardenError, Refused, TryAgain, WrongUsage
 from lakewarden.lake.model import (
     BaseMoved,
     Branch,
@@ -51,6 +51,12 @@ LEASES = "ops/leases/"
 # Those that lost a base take turns, so each of the others can overtake a run once or twice.
 _ATTEMPTS = 20
 _INTERRUPTED_SECONDS = 2.0  # for a receipt, after Ctrl-C
+# Leases are renewed one after the other, and one that is not renewed for a minute counts as dead.
+_AT_ONCE = 400  # batches: a year of days
+
+
+class TooManyAtOnce(WrongUsage):
+    """More batches than one run can hold the leases of."""
 
 
 class GaveUp(TryAgain):
@@ -151,7 +157,13 @@ def conduct(
     """Do a job for these batches of a dataset; every error leaves main as it was. `models`: of a
     job that loads nothing.
 
-    Raises Refused for wrong data, TryAgain where something outside was away or busy."""
+    Raises Refused for wrong data, TryAgain where something outside was away or busy, and
+    TooManyAtOnce."""
+    if len(batches) > _AT_ONCE:
+        raise TooManyAtOnce(
+            f"{len(batches):,} batches at once; one run takes {_AT_ONCE} at the most",
+            hint="Name a shorter range, or smaller groups (--group).",
+        )
     with (
         structlog.contextvars.bound_contextvars(dataset=dataset, run=holder.run),
         _leases(dataset, batches, terms, workshop, holder) as held,

@@ -61,27 +61,29 @@ def overview(
         batch: UNPUBLISHED if publication.contribution.withdrawn else PUBLISHED
         for batch, publication in newest.items()
     }
-    states, dues = _expected(calendar, known, is_delivered, now)
+    states, dues = _expected(calendar, known, now, most)
+    told = sorted(states)[-most:]
+    waiting = {batch for batch in told if batch not in known and is_delivered(batch)}
     return [
-        _state(batch, states[batch], dues.get(batch), newest.get(batch), last.get(batch))
-        for batch in sorted(states)[-most:]
+        _state(
+            batch,
+            WAITING if batch in waiting else states[batch],
+            dues.get(batch),
+            newest.get(batch),
+            last.get(batch),
+        )
+        for batch in told
     ]
 
 
 def _expected(
-    calendar: Calendar | None,
-    known: Mapping[str, str],
-    is_delivered: Callable[[str], bool],
-    now: datetime,
+    calendar: Calendar | None, known: Mapping[str, str], now: datetime, most: int
 ) -> tuple[Mapping[str, str], Mapping[str, datetime]]:
     """States and due times by batch."""
     if calendar is None:
         return known, {}
-    found = expectations(calendar, known, now)
+    found = expectations(calendar, known, now, most=most)
     states = {str(one.batch): one.state for one in found}
-    for batch in states.keys() - known.keys():
-        if is_delivered(batch):
-            states[batch] = WAITING
     return states, {str(one.batch): one.due for one in found if is_expected(calendar, one.batch)}
 
 
