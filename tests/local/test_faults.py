@@ -25,7 +25,7 @@ import pytest
 
 from lakewarden.aws.clients import Connection, Patience, s3_client
 from lakewarden.batch.conductor import Outcome, StageDone
-from lakewarden.batch.load import TooManyMisfits
+from lakewarden.batch.model import TooManyMisfits
 from lakewarden.batch.receipts import list_runs
 from lakewarden.errors import LakewardenError
 from lakewarden.lake.model import CatalogUnavailable, Contribution, Publication

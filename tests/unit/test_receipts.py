@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from lakewarden.aws.objects import ObjectVersion
-from lakewarden.batch.load import TooManyMisfits
 from lakewarden.batch.model import (
     Audited,
     Counts,
@@ -20,6 +19,7 @@ from lakewarden.batch.model import (
     Received,
     Run,
     TestResult,
+    TooManyMisfits,
     Transformed,
 )
 from lakewarden.batch.receipts import (

@@ -28,22 +28,13 @@ from lakewarden.batch.model import (
     LoadedFile,
     Misfit,
     Run,
+    TooManyMisfits,
 )
 from lakewarden.batch.parsing.raw import raw_records
 from lakewarden.batch.receive import NotReady
-from lakewarden.errors import Refused
 from lakewarden.lake.apply import table_for
 from lakewarden.lake.commit import rows_of, stage
 from lakewarden.tables.template import FileFormat, Source, Template
-
-
-class TooManyMisfits(Refused):
-    """More records do not fit than the dataset allows; they are kept at `quarantine` (a key)."""
-
-    def __init__(self, message: str, *, hint: str, quarantine: str, counts: Counts) -> None:
-        super().__init__(message, hint=hint)
-        self.quarantine = quarantine
-        self.counts = counts
 
 
 class DeliveryGone(NotReady):

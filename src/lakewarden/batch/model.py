@@ -16,7 +16,7 @@ from pyiceberg.manifest import DataFile
 
 from lakewarden.aws.objects import ObjectVersion
 from lakewarden.batch.mends import Overlay
-from lakewarden.errors import LakewardenError
+from lakewarden.errors import LakewardenError, Refused
 from lakewarden.lake.model import Branch, Publication
 
 
@@ -118,7 +118,6 @@ class Received:
     run: Run
     deliveries: Sequence[Delivery]
     same: tuple[str, ...] = ()
-    left_out: Sequence[LeftOut] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +131,15 @@ class Misfit:
     reason: str
     message: str
     raw: bytes
+
+
+class TooManyMisfits(Refused):
+    """More records do not fit than the dataset allows; they are kept at `quarantine` (a key)."""
+
+    def __init__(self, message: str, *, hint: str, quarantine: str, counts: Counts) -> None:
+        super().__init__(message, hint=hint)
+        self.quarantine = quarantine
+        self.counts = counts
 
 
 @dataclass(frozen=True)
@@ -167,7 +175,6 @@ class Loaded:
     touched: frozenset[str]
     batches: Sequence[LoadedBatch] = ()
     withdrawn: tuple[str, ...] = ()
-    left_out: Sequence[LeftOut] = ()
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ def rebuild(
             "the project has no models", hint="A dbt project in transform/ would hold them."
         )
     keys = [str(parse_key(dataset.key_form, batch)) for batch in batches]
-    job = _Rebuild(dataset, tuple(models), project_digest(workshop.dbt.folder))
+    job = _Rebuild(dataset, project_digest(workshop.dbt.folder))
     return conduct(
         job, dataset.name, keys, terms, workshop, holder, tell=tell, models=tuple(models)
     )
@@ -48,7 +48,6 @@ class _Rebuild:
     """The job: nothing but the models."""
 
     dataset: Dataset
-    models: tuple[str, ...]
     project: str  # the dbt project's digest
     stages: Sequence[str] = ()
 
@@ -60,7 +59,8 @@ class _Rebuild:
         return Loaded(work.current, branch, frozenset())
 
     def contributions(self, loaded: Loaded, override: Override | None) -> Sequence[Contribution]:
-        what = f"models {', '.join(self.models)} for {self.dataset.name} {loaded.run.span}"
+        run = loaded.run
+        what = f"models {', '.join(run.models)} for {self.dataset.name} {run.span}"
         return [Contribution(None, None, self.project, {}, override, what, models=True)]
 
     def holding(self) -> Publication | None:

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from lakewarden.aws.objects import Objects, ObjectVersion
 from lakewarden.batch.delivery.keys import quoted
-from lakewarden.batch.load import TooManyMisfits
 from lakewarden.batch.model import (
     Audited,
     Counts,
@@ -25,6 +24,7 @@ from lakewarden.batch.model import (
     Published,
     Received,
     Run,
+    TooManyMisfits,
     Transformed,
     span,
 )

@@ -182,7 +182,7 @@ class _Load:
             self.inputs[batch] = inputs_hash(found, self.dataset, self.templates, project)
             if not self._is_published(work, batch):
                 self.deliveries[batch] = found
-        return Received(work.current, every, tuple(self.same), tuple(work.left_out))
+        return Received(work.current, every, tuple(self.same))
 
     def _receive_one(self, shop: Workshop, batch: str) -> Delivery:
         found = receive(shop.objects, self.dataset, batch, now=shop.now())
@@ -236,8 +236,7 @@ class _Load:
         }
         if loaded:
             put_rows(tables, loaded, work.current, replacing=replacing)
-        left_out = tuple(work.left_out)
-        return Loaded(work.current, branch, frozenset(tables), tuple(loaded), left_out=left_out)
+        return Loaded(work.current, branch, frozenset(tables), tuple(loaded))
 
 
 def _rebuilt(lake: Lake, project: str | None) -> Publication | None:

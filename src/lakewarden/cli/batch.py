@@ -47,6 +47,9 @@ NoPublish = Annotated[
 Accept = Annotated[
     str | None, typer.Option(metavar="TEST", help="Publish although this test fails.")
 ]
+Reason = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Why; it is kept with the publication.")
+]
 
 
 class NeverPublished(WrongUsage):
@@ -73,9 +76,7 @@ def run(
     ] = None,
     no_publish: NoPublish = False,
     accept: Accept = None,
-    reason: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Why; it is kept with the publication.")
-    ] = None,
+    reason: Reason = None,
     take_over: TakeOver = False,
     project: ProjectDir = None,
     env: EnvName = None,
@@ -96,13 +97,7 @@ def run(
     """
     opened = open_project(project, env, as_json=as_json)
     tell = Teller(as_json=as_json)
-    asked: Asked = {
-        "publish": not no_publish,
-        "accept": accept,
-        "reason": reason,
-        "take_over": take_over,
-        "tell": tell.stage,
-    }
+    asked = _asked(tell, accept, reason, publish=not no_publish, take_over=take_over)
     with console.status(Text(visible(f"{dataset} {batch}"))):
         if select:
             chosen = opened.keys(dataset, batch)
@@ -120,9 +115,7 @@ def unpublish(
     batch: BatchNames,
     no_publish: NoPublish = False,
     accept: Accept = None,
-    reason: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Why; it is kept with the publication.")
-    ] = None,
+    reason: Reason = None,
     take_over: TakeOver = False,
     project: ProjectDir = None,
     env: EnvName = None,
@@ -137,17 +130,23 @@ def unpublish(
     """
     opened = open_project(project, env, as_json=as_json)
     tell = Teller(as_json=as_json)
-    asked: Asked = {
-        "publish": not no_publish,
+    asked = _asked(tell, accept, reason, publish=not no_publish, take_over=take_over)
+    with console.status(Text(visible(f"{dataset} {batch}"))):
+        chosen = opened.published_keys(dataset, batch)
+        tell.end(opened.unpublish(dataset, chosen, **asked))
+    tell.leave()
+
+
+def _asked(
+    tell: Teller, accept: str | None, reason: str | None, *, publish: bool, take_over: bool
+) -> "Asked":
+    return {
+        "publish": publish,
         "accept": accept,
         "reason": reason,
         "take_over": take_over,
         "tell": tell.stage,
     }
-    with console.status(Text(visible(f"{dataset} {batch}"))):
-        chosen = opened.published_keys(dataset, batch)
-        tell.end(opened.unpublish(dataset, chosen, **asked))
-    tell.leave()
 
 
 def _run_set(
