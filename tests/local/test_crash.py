@@ -21,7 +21,7 @@ from threading import Event, Thread
 
 import psutil
 import pytest
-from ruamel.yaml import YAML
+import yaml
 
 import lakewarden
 from lakewarden.aws.clients import Patience
@@ -555,8 +555,7 @@ def test_the_stack_killed_under_a_run(
 
 
 def _add_column(shop: Shop, name: str) -> None:
-    yaml = YAML()
     for path in (shop.root / "tables").iterdir():
-        template = yaml.load(path)
+        template = yaml.safe_load(path.read_text())
         template["columns"].append({"name": name, "type": "string"})
-        yaml.dump(template, path)
+        path.write_text(yaml.safe_dump(template))

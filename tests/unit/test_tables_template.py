@@ -1,6 +1,7 @@
 """Template files: what they mean, and where a mistake in one is found."""
 
 import hashlib
+import math
 from pathlib import Path
 
 import pytest
@@ -231,7 +232,7 @@ def test_common_spellings_of_transforms(tmp_path: Path, spelled: str, transform:
             "tags: !!python/name:os.system ''",
             23,
             "!!python/name:",
-            "not YAML",
+            "a tag",
         ),
         ("tags: {owner: ops}", "tags: {owner: 5}", 23, "5", "string"),
         ("load: {dataset: flights}", "---\nload: {}", 31, "---", "one document"),
@@ -286,12 +287,30 @@ def test_a_folder_without_templates_is_an_error(tmp_path: Path, folder: str) -> 
         (b"a: " + b"[" * 5000, "deeper"),
         (b"#" * (MAX_BYTES + 1), "larger"),
         (b"? [a, b]\n: c\n", "plain key"),
+        (b"? &a b\n: c\n", "anchor"),
+        (b"name: " + b"9" * 5000, "digits"),
     ],
 )
 def test_what_is_no_template_at_all_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "t.yaml").write_bytes(content)
     with pytest.raises(TemplateInvalid, match=says):
         parse_template(read_document(tmp_path / "t.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("plain", "value"),
+    [
+        *((word, None) for word in ("", "~", "null", "NULL")),
+        *(("true", True), ("False", False), ("yes", "yes"), ("nULL", "nULL"), ("'null'", "null")),
+        *(("-007", -7), ("0o17", 15), ("0x1F", 31), ("1_000", "1_000"), ("12:30", "12:30")),
+        *(("1.", 1.0), (".5", 0.5), ("-1e3", -1000.0), ("e3", "e3"), ("-.inf", -math.inf)),
+        *(("2026-01-02", "2026-01-02"), ("'5'", "5"), ("<<", "<<"), ("=", "=")),
+    ],
+)
+def test_a_plain_scalar_means_what_yaml_1_2_says(tmp_path: Path, plain: str, value: object) -> None:
+    (tmp_path / "t.yaml").write_text(f"key: {plain}\n")
+    content = read_document(tmp_path / "t.yaml").content
+    assert repr(content) == repr({"key": value})  # which tells 1 from 1.0 and from true
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))

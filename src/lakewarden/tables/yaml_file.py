@@ -1,21 +1,26 @@
 """One YAML document with the position of everything in it, so that a mistake can be pointed at."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    CollectionEndEvent,
+import yaml
+from yaml.events import (
     CollectionStartEvent,
     DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    MappingStartEvent,
     NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
 )
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from lakewarden.errors import WrongUsage
+
+# libyaml's parser, which every wheel of PyYAML has, is some twenty times as fast as one in Python.
+_LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 MAX_BYTES = 1 << 20  # of one file
 MAX_DEPTH = 20  # of nesting; the parser recurses
@@ -73,26 +78,16 @@ class Document:
 
 
 def read_document(file: Path) -> Document:
-    """Read one file of at most MAX_BYTES with one document, no aliases, no duplicate keys.
+    """Read one file of at most MAX_BYTES with one document, no aliases, no tags, no repeated keys.
 
-    Only plain data are made of it (YAML 1.2's core types). Raises TemplateInvalid.
+    Its values are plain data, by YAML 1.2's core schema; its keys are taken as texts. Raises
+    TemplateInvalid.
     """
     text = _read_text(file)
-    _check_events(file, text)
     try:
-        node = YAML(typ="safe", pure=True).compose(text)
-        if node is None:
-            raise TemplateInvalid([_at_start(file, "the file is empty")])
-        repeated = [Mistake(file, *found) for found in _repeated_keys(node)]
-        if repeated:
-            raise TemplateInvalid(repeated)
-        content: object = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+        return _Reading(file, yaml.parse(text, Loader=_LOADER)).document()
+    except yaml.YAMLError as error:
         raise TemplateInvalid([_yaml_mistake(file, error)]) from error
-    values: dict[PathInFile, Position] = {}
-    keys: dict[PathInFile, Position] = {}
-    _locate(node, (), values, keys)
-    return Document(file, content, values, keys)
 
 
 def _read_text(file: Path) -> str:
@@ -113,79 +108,123 @@ def _read_text(file: Path) -> str:
         raise TemplateInvalid([Mistake(file, Position(line, column), message)]) from error
 
 
-def _check_events(file: Path, text: str) -> None:
-    """Refuse what the later, recursive passes must not meet. This pass does not recurse."""
-    documents, depth = 0, 0
-    try:
-        for event in YAML(typ="safe", pure=True).parse(text):
-            depth += isinstance(event, CollectionStartEvent)
-            depth -= isinstance(event, CollectionEndEvent)
-            documents += isinstance(event, DocumentStartEvent)
-            message = _refused(event, documents, depth)
-            if message:
-                where = Position(event.start_mark.line + 1, event.start_mark.column + 1)
-                raise TemplateInvalid([Mistake(file, where, message)])
-    except YAMLError as error:
-        raise TemplateInvalid([_yaml_mistake(file, error)]) from error
+# What a parser tells besides is where a stream and a document begin and end.
+_TOLD = (DocumentStartEvent, NodeEvent, MappingEndEvent, SequenceEndEvent)
 
 
-def _refused(event: object, documents: int, depth: int) -> str | None:
-    if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor):
-        return "expected plain YAML, found an anchor or an alias; write the value out"
-    if documents > 1:
-        return "expected one document, found a second one"
-    if depth > MAX_DEPTH:
-        return f"nested deeper than {MAX_DEPTH} levels"
-    return None
+class _Reading:
+    """One pass over a parser's events, which makes the values and notes where they stand."""
 
+    def __init__(self, file: Path, events: Iterator[Event]) -> None:
+        self.file = file
+        self.events = (event for event in events if isinstance(event, _TOLD))
+        self.values: dict[PathInFile, Position] = {}
+        self.keys: dict[PathInFile, Position] = {}
+        self.repeated: list[Mistake] = []
 
-def _repeated_keys(node: Node) -> Iterator[tuple[Position, str]]:
-    if isinstance(node, MappingNode):
-        seen: dict[str, Position] = {}
-        for key, value in node.value:
-            if not isinstance(key, ScalarNode):
-                yield _position(key), "expected a plain key, found a nested one"
-                continue
-            if key.value in seen:
-                first = seen[key.value].line
-                yield (
-                    _position(key),
-                    f"the key {key.value!r} stands here again; first on line {first}",
+    def document(self) -> Document:
+        if next(self.events, None) is None:
+            raise TemplateInvalid([_at_start(self.file, "the file is empty")])
+        content = self._value(next(self.events), ())
+        for event in self.events:
+            raise self._refused(event, "expected one document, found a second one")
+        if self.repeated:
+            raise TemplateInvalid(self.repeated)
+        return Document(self.file, content, self.values, self.keys)
+
+    def _value(self, event: Event, path: PathInFile) -> object:
+        self._refuse_unusual(event)
+        self.values[path] = _position(event)
+        if isinstance(event, ScalarEvent):
+            return self._scalar(event)
+        if len(path) >= MAX_DEPTH:
+            raise self._refused(event, f"nested deeper than {MAX_DEPTH} levels")
+        if isinstance(event, MappingStartEvent):
+            return self._mapping(path)
+        return [self._value(item, (*path, at)) for at, item in enumerate(self._items())]
+
+    def _scalar(self, event: ScalarEvent) -> object:
+        plain, _ = event.implicit
+        try:
+            return _resolved(event.value) if plain else event.value
+        except ValueError as error:  # Python makes no whole number of thousands of digits
+            raise self._refused(event, "the number has too many digits") from error
+
+    def _mapping(self, path: PathInFile) -> Mapping[str, object]:
+        found: dict[str, object] = {}
+        for key in self._items():
+            if not isinstance(key, ScalarEvent):
+                raise self._refused(key, "expected a plain key, found a nested one")
+            self._refuse_unusual(key)
+            at = (*path, key.value)
+            if key.value in found:
+                self.repeated.append(
+                    Mistake(
+                        self.file,
+                        _position(key),
+                        f"the key {key.value!r} stands here again; first on line"
+                        f" {self.keys[at].line}",
+                    )
                 )
-            seen.setdefault(key.value, _position(key))
-            yield from _repeated_keys(value)
-    elif isinstance(node, SequenceNode):
-        for value in node.value:
-            yield from _repeated_keys(value)
+            self.keys.setdefault(at, _position(key))
+            found[key.value] = self._value(next(self.events), at)
+        return found
+
+    def _items(self) -> Iterator[Event]:
+        """What stands in the collection that has just begun."""
+        while not isinstance(event := next(self.events), MappingEndEvent | SequenceEndEvent):
+            yield event
+
+    def _refuse_unusual(self, event: Event) -> None:
+        if not isinstance(event, ScalarEvent | CollectionStartEvent) or event.anchor is not None:
+            raise self._refused(
+                event, "expected plain YAML, found an anchor or an alias; write the value out"
+            )
+        if event.tag is not None:
+            raise self._refused(event, "expected plain YAML, found a tag; write the value alone")
+
+    def _refused(self, event: Event, message: str) -> TemplateInvalid:
+        return TemplateInvalid([Mistake(self.file, _position(event), message)])
 
 
-def _locate(
-    node: Node,
-    path: PathInFile,
-    values: dict[PathInFile, Position],
-    keys: dict[PathInFile, Position],
-) -> None:
-    values[path] = _position(node)
-    if isinstance(node, MappingNode):
-        for key, value in node.value:
-            keys[(*path, key.value)] = _position(key)
-            _locate(value, (*path, key.value), values, keys)
-    elif isinstance(node, SequenceNode):
-        for index, value in enumerate(node.value):
-            _locate(value, (*path, index), values, keys)
+_NULL = frozenset(["", "~", "null", "Null", "NULL"])
+_TRUE = frozenset(["true", "True", "TRUE"])
+_FALSE = frozenset(["false", "False", "FALSE"])
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NO_FINITE_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
-def _position(node: Node) -> Position:
-    return Position(node.start_mark.line + 1, node.start_mark.column + 1)
+def _resolved(plain: str) -> bool | int | float | str | None:
+    """What a plain scalar means: YAML 1.2.2, section 10.3.2. Raises ValueError."""
+    if plain in _NULL:
+        return None
+    if plain in _TRUE or plain in _FALSE:
+        return plain in _TRUE
+    if _INTEGER.fullmatch(plain):
+        return int(plain)
+    if _BASED.fullmatch(plain):
+        return int(plain, base=0)
+    if _FLOAT.fullmatch(plain):
+        return float(plain)
+    if _NO_FINITE_FLOAT.fullmatch(plain):
+        return float(plain.replace(".", ""))
+    return plain
+
+
+def _position(event: Event) -> Position:
+    mark = event.start_mark
+    return Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
 
 
 def _at_start(file: Path, message: str) -> Mistake:
     return Mistake(file, Position(1, 1), message)
 
 
-def _yaml_mistake(file: Path, error: YAMLError) -> Mistake:
+def _yaml_mistake(file: Path, error: yaml.YAMLError) -> Mistake:
     """A parser's error with its place; a reader's error (a control character) has none."""
-    if isinstance(error, MarkedYAMLError):
+    if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         problem = " ".join(part for part in (error.context, error.problem) if part)
         if mark is not None:
