@@ -372,6 +372,25 @@ def test_a_changed_model_runs_the_same_delivery_again(
     assert shop.rows()["raw.orders"] == raw
 
 
+@pytest.mark.slow
+def test_a_model_that_is_changed_back_is_made_again(
+    local_stack: LocalStack, tmp_path: Path
+) -> None:
+    """Main holds a model by the project that came last; a batch published by the first one is
+    then not as it would come out now."""
+    shop = new_shop(local_stack, tmp_path / "shop", models=True)
+    deliver(shop, Delivery(DAY, 1))
+    deliver(shop, Delivery(SECOND, 1))
+    assert run(shop) == "published"
+    model = shop.root / "transform" / "models" / "daily.sql"
+    first = model.read_text()
+    model.write_text(first.replace("sum(amount)", "2 * sum(amount)"))
+    assert run(shop, SECOND) == "published"
+    model.write_text(first)
+    assert [run(shop), run(shop)] == ["published", "unchanged"]
+    assert [run(shop, SECOND), run(shop, SECOND)] == ["published", "unchanged"]
+
+
 def test_what_is_in_quarantine_is_told_by_what_is_published(shop: Shop) -> None:
     """A run that dies between its commit and its receipt has published; receipts that somebody
     changed keep nobody from seeing the others."""

@@ -22,7 +22,7 @@ from lakewarden.aws.objects import Objects
 from lakewarden.batch.audit import audit
 from lakewarden.batch.duck import DuckConfig
 from lakewarden.batch.model import Audited, Counts, LeftOut, Loaded, Published, Run, Transformed
-from lakewarden.batch.models.project import DbtProject
+from lakewarden.batch.models.project import DbtProject, project_digest
 from lakewarden.batch.publish import publish
 from lakewarden.batch.receipts import PREFIX, Result, Told, receipt_of
 from lakewarden.batch.transform import transform
@@ -199,6 +199,11 @@ class Work:
     def receipts(self) -> Stream:
         return Stream(self.workshop.objects, self._prefix())
 
+    @cached_property
+    def project(self) -> str | None:
+        """The digest of the dbt project, as it was when the run began."""
+        return project_digest(self.workshop.dbt.folder) if self.workshop.dbt else None
+
     @property
     def scratch(self) -> Path:
         return self.workshop.scratch / self.current.id
@@ -311,7 +316,10 @@ class Work:
         return publish(
             audited,
             lake=self.workshop.lake,
-            contributions=self.job.contributions(audited.transformed.loaded, override),
+            contributions=[
+                replace(one, project=self.project)
+                for one in self.job.contributions(audited.transformed.loaded, override)
+            ],
             at=self.workshop.now(),
         )
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop, conduct
 from lakewarden.batch.delivery.keys import parse_key
 from lakewarden.batch.model import Dataset, Loaded
-from lakewarden.batch.models.project import project_digest
 from lakewarden.errors import WrongUsage
 from lakewarden.lake.model import Branch, Contribution, Override, Publication
 from lakewarden.records.lease import Holder
@@ -37,7 +36,7 @@ def rebuild(
             "the project has no models", hint="A dbt project in transform/ would hold them."
         )
     keys = [str(parse_key(dataset.key_form, batch)) for batch in batches]
-    job = _Rebuild(dataset, project_digest(workshop.dbt.folder))
+    job = _Rebuild(dataset)
     return conduct(
         job, dataset.name, keys, terms, workshop, holder, tell=tell, models=tuple(models)
     )
@@ -48,7 +47,6 @@ class _Rebuild:
     """The job: nothing but the models."""
 
     dataset: Dataset
-    project: str  # the dbt project's digest
     stages: Sequence[str] = ()
 
     def prepare(self, work: Work) -> bool:
@@ -61,7 +59,7 @@ class _Rebuild:
     def contributions(self, loaded: Loaded, override: Override | None) -> Sequence[Contribution]:
         run = loaded.run
         what = f"models {', '.join(run.models)} for {self.dataset.name} {run.span}"
-        return [Contribution(None, None, self.project, {}, override, what, models=True)]
+        return [Contribution(None, None, "", {}, override, what, models=True)]
 
     def holding(self) -> Publication | None:
         return None

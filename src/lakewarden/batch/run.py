@@ -25,7 +25,6 @@ from lakewarden.batch.model import (
     LoadedBatch,
     Received,
 )
-from lakewarden.batch.models.project import project_digest
 from lakewarden.batch.receive import BatchUnknown, NotReady, is_delivered, receive
 from lakewarden.errors import Refused
 from lakewarden.lake.model import Branch, Contribution, Lake, Override, Publication
@@ -127,7 +126,7 @@ class _Load:
     deliveries: dict[str, Delivery] = field(default_factory=dict)  # that are to be published
     inputs: dict[str, str] = field(default_factory=dict)
     same: dict[str, Publication] = field(default_factory=dict)  # that hold a batch already
-    rebuilt: Publication | None = None  # models made again, by another dbt project than ours
+    remade: int = 0  # the version by which another dbt project than ours made models
     loaded: list[LoadedBatch] | None = None
 
     def prepare(self, work: Work) -> bool:
@@ -168,9 +167,7 @@ class _Load:
         return next(iter(self.same.values()), None)
 
     def _receive(self, work: Work) -> Received:
-        dbt = work.workshop.dbt
-        project = project_digest(dbt.folder) if dbt else None
-        self.rebuilt = _rebuilt(work.workshop.lake, project)
+        self.remade = _remade(work.workshop.lake, work.project)
         every = []
         for batch in work.current.batches:
             try:
@@ -179,7 +176,9 @@ class _Load:
                 work.leave_out(batch, error)
                 continue
             every.append(found)
-            self.inputs[batch] = inputs_hash(found, self.dataset, self.templates, project)
+            self.inputs[batch] = inputs_hash(
+                found, self.dataset, self.templates, work.project
+            )
             if not self._is_published(work, batch):
                 self.deliveries[batch] = found
         return Received(work.current, every, tuple(self.same))
@@ -195,7 +194,7 @@ class _Load:
             return False
         if found.contribution.inputs_hash != self.inputs[batch]:
             return False
-        if self.rebuilt and self.rebuilt.version > found.version:
+        if self.remade > found.version:
             return False
         self.same[batch] = found
         return True
@@ -239,12 +238,17 @@ class _Load:
         return Loaded(work.current, branch, frozenset(tables), tuple(loaded))
 
 
-def _rebuilt(lake: Lake, project: str | None) -> Publication | None:
-    """The newest publication of models alone, where they were those of another dbt project: then
-    main is not what our models make, whatever was published before."""
-    alone = (one for one in lake.publications() if one.contribution.models)
-    found = next(alone, None)
-    return found if found and found.contribution.inputs_hash != project else None
+def _remade(lake: Lake, project: str | None) -> int:
+    """The newest version that holds models of another dbt project than ours; 0: there is none.
+
+    What was published before it is to be made again, though it was made of the same inputs. The
+    newest run made whole models, which the next one replaces; a run of models alone also made
+    those that are written by batch, of batches that nobody names since."""
+    found = [one for one in lake.publications() if one.contribution.project is not None]
+    alone = [one for one in found if one.contribution.models]
+    newest_two = (*found[:1], *alone[:1])
+    others = (one.version for one in newest_two if one.contribution.project != project)
+    return max(others, default=0)
 
 
 def may_hold(lake: Lake, tables: Collection[str], batch: str) -> bool:

@@ -58,7 +58,8 @@ class Override:
 class Contribution:
     """What a run brings to main: one batch of one dataset; or, with both None, a change that is
     not a batch (`table apply`), told by `summary`. `withdrawn`: the batch was taken out again;
-    `inputs_hash` is then that of what was taken out."""
+    `inputs_hash` is then that of what was taken out. `project`: the digest of the dbt project by
+    which the models were made, where any were."""
 
     dataset: str | None
     batch: str | None
@@ -67,7 +68,8 @@ class Contribution:
     override: Override | None = None
     summary: str = ""
     withdrawn: bool = False
-    models: bool = False  # models made again, without a batch; inputs_hash is the dbt project's
+    models: bool = False  # models made again, without a batch
+    project: str | None = None
 
 
 @dataclass(frozen=True)
