@@ -35,7 +35,7 @@ format: install ## put the code in order
 	$(BIN)/ruff check --fix .
 
 test: install ## all tests: unit, contract and the real stack (ARGS="-k lake" for some)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 bench: install ## what is measured, against what
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -1,6 +1,6 @@
 """Fifty hospitals and twelve months: millions of services. Asked for by its mark:
 
-make test ARGS="-m at_size -s"
+make test ARGS="-m at_size -n 0 -s"
 
 `DPC_AT_SIZE=10x3` makes it smaller.
 """

@@ -34,8 +34,9 @@ from pyiceberg.types import NestedField, PrimitiveType
 from lakewarden.aws.clients import credentials
 from lakewarden.aws.s3 import S3Objects
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect
-from lakewarden.batch.parquet import upload, write_local
+from lakewarden.batch.parquet import boxes, spread, upload, write_box, write_local
 from lakewarden.batch.scan import scan
+from lakewarden.batch.sorting import find_cuts, ordered
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.lake.commit import stage
 from lakewarden.tables.iceberg import iceberg_partition_spec, iceberg_schema, iceberg_sort_order
@@ -452,6 +453,43 @@ def finds_each(connection: duckdb.DuckDBPyConnection, select: str, kind: str, ro
                 [str_of(value, kind)],
             )
         assert sorted(row[0] for row in connection.fetchall()) == wanted
+
+
+@pytest.mark.parametrize("kind", VALUES)
+@often
+@given(st.data())
+def test_an_order_that_is_sorted_piece_by_piece_is_the_whole_order(
+    connection: duckdb.DuckDBPyConnection, folder: Path, kind: str, data: st.DataObject
+) -> None:
+    direction, nulls = data.draw(st.sampled_from(Direction)), data.draw(st.sampled_from(NullOrder))
+    table = table_of(
+        [Column("id", "int", required=True), Column("v", kind)],
+        order=[
+            SortColumn("v", direction, nulls),
+            SortColumn("id", Direction.ASC, NullOrder.NULLS_FIRST),
+        ],
+    )
+    values = data.draw(st.lists(st.none() | VALUES[kind], min_size=1, max_size=40))
+    register(connection, table, [{"id": n, "v": value} for n, value in enumerate(values)])
+    rows = selection(table)
+    whole = connection.execute(f"SELECT id FROM ({ordered(rows, table)})").fetchall()
+
+    first = f"SELECT * FROM ({rows}) WHERE id <= {data.draw(st.integers(0, len(values)))}"
+    at = find_cuts(connection, first, table, data.draw(st.integers(1, 6)))
+    shelves = [folder / str(next(numbers)) for _ in range(2)]
+    for number, shelf in enumerate(shelves):
+        half = f"SELECT * FROM ({rows}) WHERE id % 2 = {number}"
+        spread(connection, half, table, shelf, at)
+    out = folder / str(next(numbers))
+    out.mkdir()
+    files = [
+        file
+        for number, box in enumerate(boxes([shelf for shelf in shelves if shelf.exists()]))
+        for file in write_box(connection, box, table, out, str(number))
+    ]
+    assert len(files) <= len(at) + 1
+    found = [row for file in files for row in pq.read_table(file.path)["id"].to_pylist()]
+    assert found == [row for (row,) in whole]
 
 
 def test_more_partitions_than_folders_to_spread_them_over(

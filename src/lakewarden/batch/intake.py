@@ -6,6 +6,7 @@ The queue between readers and parsers is short, so scratch and memory stay small
 size of the delivery. Only the calling thread holds state; readers and parsers return values.
 """
 
+import math
 import queue
 import shutil
 import threading
@@ -13,7 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,13 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakewarden.aws.objects import Objects
-from lakewarden.batch.duck import DuckConfig, connect, literal
+from lakewarden.batch.duck import DuckConfig, connect
 from lakewarden.batch.mends import Mend
 from lakewarden.batch.model import DeliveredFile
 from lakewarden.batch.parquet import (
+    BOXES,
     LocalFile,
     boxes,
-    copy,
     spread,
     upload,
     write_box,
@@ -35,6 +36,7 @@ from lakewarden.batch.parquet import (
 )
 from lakewarden.batch.parsing.parse import Defect, Part, diagnose, select
 from lakewarden.batch.parsing.read import Reader, Reading, check_pages
+from lakewarden.batch.sorting import Cut, find_cuts
 from lakewarden.batch.workers import Workers, result_of
 from lakewarden.errors import Refused
 from lakewarden.tables.template import FileFormat, Template
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 
 # Parts that are parsed by one statement, which takes some 15 ms for each of them.
 _MOST_PARTS = 50
+# Of text, in one range of a sorted table: a file of 40 MB or so.
+_RANGE_PARTS = 3
 
 
 class RecordsUnclear(Refused):
@@ -73,22 +77,35 @@ class Intake:
 
 @dataclass(frozen=True)
 class _Bundle:
-    """Parts of one table that are parsed together. `alone`: the table has no other bundle."""
+    """Parts of one table that are parsed together. `alone`: the table has no other bundle.
+    `cuts`: of a table that is sorted as a whole, the ranges that its first bundle found."""
 
     table: str
     number: int
     parts: Sequence[Part]
     alone: bool
+    cuts: Sequence[Cut] | None = None
+
+
+@dataclass(frozen=True)
+class _Written:
+    """The rows of a bundle: in finished files, or spread over a shelf, where they wait to be
+    sorted with the other bundles'."""
+
+    rows: int
+    files: Sequence[LocalFile] = ()
+    shelf: Path | None = None
+    cuts: Sequence[Cut] | None = None
 
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A bundle's data files, or where its rows wait to be sorted with the other bundles': a file,
-    or a shelf of boxes where the table is partitioned."""
+    """What came of a bundle."""
 
     table: str
     data_files: Sequence[DataFile]
-    staged: Path | None
+    shelf: Path | None
+    cuts: Sequence[Cut] | None
     defects: Sequence[tuple[str, Defect]]
 
 
@@ -115,7 +132,10 @@ def take_in(
         return reader.read(file, templates[file.table], f"f{number:05d}", emit, words)
 
     with connect(config.duck) as connection:
-        work = _Work(connection, run, batch, objects, tables, config)
+        sizes: dict[str, int] = defaultdict(int)
+        for delivered in files:
+            sizes[delivered.table] += delivered.version.size
+        work = _Work(connection, run, batch, objects, tables, sizes, config)
         table_of = {file.name: file.table for file in files}
         stopped = threading.Event()
         with Workers(config.readers, stop=stopped.set) as pool:
@@ -230,45 +250,39 @@ class _Work:
     batch: str
     objects: Objects
     tables: Mapping[str, Table]
+    sizes: Mapping[str, int]  # bytes delivered, by table
     config: IntakeConfig
     _cursors: "set[DuckDBPyConnection]" = field(default_factory=set)
 
     def parse(self, bundles: Iterator[_Bundle]) -> Iterator[_Parsed]:
         """Parse bundles side by side, as many at a time as DuckDB has threads."""
         under_way: deque[Future[_Parsed]] = deque()
+        cuts: dict[str, Sequence[Cut] | None] = {}  # of the tables that are sorted as a whole
         with Workers(self.config.duck.threads, stop=self._interrupt) as parsers:
             for bundle in bundles:
-                under_way.append(parsers.submit(self._parse, bundle))
+                sent = parsers.submit(self._parse, replace(bundle, cuts=cuts.get(bundle.table)))
+                under_way.append(sent)
+                if bundle.number == 0 and self._is_sorted_whole(bundle):
+                    cuts[bundle.table] = result_of(sent).cuts  # for which the others wait
                 if len(under_way) > self.config.duck.threads:
                     yield result_of(under_way.popleft())
             while under_way:
                 yield result_of(under_way.popleft())
 
     def finish(self, parsed: Sequence[_Parsed]) -> Mapping[str, Sequence[DataFile]]:
-        """All data files by table; rows that were only staged are sorted and partitioned now."""
+        """All data files by table; rows that wait in boxes are sorted and partitioned now."""
         done: dict[str, list[DataFile]] = {name: [] for name in self.tables}
-        staged: dict[str, list[Path]] = defaultdict(list)
+        shelves: dict[str, list[Path]] = defaultdict(list)
         for one in parsed:
             done[one.table].extend(one.data_files)
-            if one.staged:
-                staged[one.table].append(one.staged)
-        for name, paths in staged.items():
-            if self.tables[name].spec().is_unpartitioned():
-                done[name].extend(self._finish_sorted(name, paths))
-            else:
-                done[name].extend(self._finish_spread(name, paths))
+            if one.shelf:
+                shelves[one.table].append(one.shelf)
+        for name, found in shelves.items():
+            done[name].extend(self._finish_spread(name, found))
         return done
 
-    def _finish_sorted(self, name: str, paths: Sequence[Path]) -> Sequence[DataFile]:
-        sources = ", ".join(literal(str(path)) for path in paths)
-        rows = f"SELECT * FROM read_parquet([{sources}], hive_partitioning = false)"
-        files = self._write(self.connection, name, rows, self._stem(name, 0))
-        for path in paths:
-            path.unlink()
-        return upload(files, self.tables[name], self.objects)
-
     def _finish_spread(self, name: str, shelves: Sequence[Path]) -> Sequence[DataFile]:
-        """Boxes of partitions side by side, so that one is sent while others are sorted."""
+        """Boxes side by side, so that one is sent while others are sorted."""
         table, stem = self.tables[name], self._stem(name, 0)
         folder = self.config.scratch / stem
         folder.mkdir(exist_ok=True)
@@ -301,46 +315,49 @@ class _Work:
         records, or the counts disagree."""
         expected = sum(part.records for part in bundle.parts)
         defects: list[tuple[str, Defect]] = []
-        rows = None
+        written = None
         with _pages_checked(bundle), self._cursor() as cursor:
             if not any(part.doubtful for part in bundle.parts):
-                rows, files, staged = self._write_bundle(cursor, bundle, bundle.parts)
-            if rows != expected:
+                written = self._write_bundle(cursor, bundle, bundle.parts)
+            if written is None or written.rows != expected:
                 known = [diagnose(cursor, part) for part in bundle.parts]
                 defects = [(part.file, defect) for part, found in known for defect in found]
                 parts = [part for part, _ in known]
-                rows, files, staged = self._write_bundle(cursor, bundle, parts)
-        if rows + len(defects) != expected:
-            raise _unclear(bundle, expected, rows, len(defects))
+                written = self._write_bundle(cursor, bundle, parts)
+        if written.rows + len(defects) != expected:
+            raise _unclear(bundle, expected, written.rows, len(defects))
         for part in bundle.parts:
             part.path.unlink()
-        data_files = upload(files, self.tables[bundle.table], self.objects)
-        return _Parsed(bundle.table, data_files, staged, defects)
+        data_files = upload(written.files, self.tables[bundle.table], self.objects)
+        return _Parsed(bundle.table, data_files, written.shelf, written.cuts, defects)
 
     def _write_bundle(
         self, cursor: "DuckDBPyConnection", bundle: _Bundle, parts: Sequence[Part]
-    ) -> tuple[int, Sequence[LocalFile], Path | None]:
-        """Rows written; and the final files, or the file in which they wait for the others."""
+    ) -> _Written:
         rows = " UNION ALL ".join(select(part, self.batch) for part in parts)
         table = self.tables[bundle.table]
         as_it_comes = table.spec().is_unpartitioned() and not table.sort_order().fields
         stem = self._stem(bundle.table, bundle.number)
         if bundle.alone or as_it_comes:
-            files = self._write(cursor, bundle.table, rows, stem)
-            return sum(file.rows for file in files), files, None
-        if not table.spec().is_unpartitioned():
-            shelf = self.config.scratch / f"{stem}-shelf"
-            shutil.rmtree(shelf, ignore_errors=True)
-            return spread(cursor, rows, table, shelf), (), shelf
-        path = self.config.scratch / f"{stem}-staged.parquet"
-        return copy(cursor, rows, table.schema(), path, compression="lz4_raw"), (), path
+            folder = self.config.scratch / stem
+            shutil.rmtree(folder, ignore_errors=True)
+            files = write_local(cursor, rows, table, folder, stem)
+            return _Written(sum(file.rows for file in files), files)
+        at = bundle.cuts
+        if at is None and self._is_sorted_whole(bundle):
+            at = find_cuts(cursor, rows, table, self._ranges(bundle.table))
+        shelf = self.config.scratch / f"{stem}-shelf"
+        shutil.rmtree(shelf, ignore_errors=True)
+        return _Written(spread(cursor, rows, table, shelf, at or ()), (), shelf, at)
 
-    def _write(
-        self, cursor: "DuckDBPyConnection", name: str, rows: str, stem: str
-    ) -> Sequence[LocalFile]:
-        folder = self.config.scratch / stem
-        shutil.rmtree(folder, ignore_errors=True)
-        return write_local(cursor, rows, self.tables[name], folder, stem)
+    def _is_sorted_whole(self, bundle: _Bundle) -> bool:
+        table = self.tables[bundle.table]
+        is_sorted = bool(table.sort_order().fields)
+        return is_sorted and table.spec().is_unpartitioned() and not bundle.alone
+
+    def _ranges(self, name: str) -> int:
+        """So many that two of them, side by side, are sorted in little memory."""
+        return min(BOXES, math.ceil(self.sizes[name] / (_RANGE_PARTS * self.config.part_bytes)))
 
     def _stem(self, table: str, number: int) -> str:
         return f"{self.run}-{self.batch}-{table.replace('.', '-')}-{number:05d}"

@@ -176,9 +176,7 @@ class _Load:
                 work.leave_out(batch, error)
                 continue
             every.append(found)
-            self.inputs[batch] = inputs_hash(
-                found, self.dataset, self.templates, work.project
-            )
+            self.inputs[batch] = inputs_hash(found, self.dataset, self.templates, work.project)
             if not self._is_published(work, batch):
                 self.deliveries[batch] = found
         return Received(work.current, every, tuple(self.same))
