@@ -14,7 +14,7 @@ from lakewarden.tables.plan import plan
 from lakewarden.tables.template import Template
 
 # More gain nothing: it is Python's own work that takes the time then.
-_READERS = 8
+_READERS = 4
 
 
 def plan_tables(lake: Lake, pin: Pin, templates: Mapping[str, Template]) -> Sequence[TablePlan]:
