@@ -8,7 +8,7 @@ it or without (also in JSON, where a number or a boolean is taken for its text):
 boolean      true false t f yes no y n 1 0, in any case
 int, long    digits, `-` before them; `.0` after them (as programs write that know floats only)
 float,       digits with `.` and an exponent; nan, inf, infinity; no number that is too large
-double       (a float's digits are rounded to what it can hold, as everywhere)
+double       (a float's digits are rounded to what it can hold, as everywhere; -0.0 may become 0.0)
 decimal      the same without nan and inf; not one digit may get lost
 date         2013-01-31, or `date_format`; the years 0001 to 9999
 time         23:59, 23:59:59, 23:59:59.999999; no leap second, no 24:00
