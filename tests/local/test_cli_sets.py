@@ -153,6 +153,7 @@ REFUSED = [
     (["batch", "run", "orders", "2001-01-01..2001-01-31"], "batch-unknown"),
     (["batch", "run", "orders", "2001-01-01..x"], "batch-key-invalid"),
     (["batch", "run", "orders", DAYS[0], "--select", "x"], "no-models"),
+    (["batch", "run", "orders", DAYS[0], "--group", "2"], "one-group-only"),
     (["batch", "list", "--expected", "--dataset", "nope"], "dataset-unknown"),
 ]
 

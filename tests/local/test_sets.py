@@ -17,6 +17,7 @@ from tests.stack import LocalStack
 pytestmark = pytest.mark.timeout(120)
 
 DAYS = (DAY, "2024-03-02", "2024-03-03", "2024-03-04")
+LAST = "2024-03-05"
 
 
 @pytest.fixture
@@ -65,12 +66,14 @@ def test_a_set_is_published_in_groups_and_goes_on_where_it_stopped(shop: Shop) -
 
 def test_what_is_wrong_with_one_batch_concerns_no_other(shop: Shop) -> None:
     strict(shop)
-    for number, day in enumerate(DAYS[:3]):
+    for number, day in enumerate(DAYS[:4]):
         shop.deliver(1, day, damaged=number == 1)
-    (outcome,) = shop.project.run_set(DATASET, DAYS)  # nothing was delivered of the last one
+    shop.project.objects.put(f"ops/mends/{DATASET}/{DAYS[3]}.jsonl", b"no mends\n")
+    (outcome,) = shop.project.run_set(DATASET, [*DAYS, LAST])  # of which nothing was delivered
     assert outcome.status == "published"
     assert [(one.batch, one.error.code) for one in outcome.left_out] == [
-        (DAYS[3], "batch-unknown"),
+        (DAYS[3], "mends-unreadable"),
+        (LAST, "batch-unknown"),
         (DAYS[1], "too-many-misfits"),
     ]
     assert set(orders_by_batch(shop)) == {DAYS[0], DAYS[2]}
@@ -79,7 +82,8 @@ def test_what_is_wrong_with_one_batch_concerns_no_other(shop: Shop) -> None:
         DAYS[0]: None,
         DAYS[1]: "too-many-misfits",
         DAYS[2]: None,
-        DAYS[3]: "batch-unknown",
+        DAYS[3]: "mends-unreadable",
+        LAST: "batch-unknown",
     }
     shop.deliver(1, DAYS[1])
     (outcome,) = shop.project.run_set(DATASET, DAYS[:3])

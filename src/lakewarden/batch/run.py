@@ -17,7 +17,7 @@ from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop
 from lakewarden.batch.delivery.keys import parse_key, parse_keys
 from lakewarden.batch.intake import IntakeConfig
 from lakewarden.batch.load import load, put_rows, tables_on
-from lakewarden.batch.mends import digest_of, overlay, read_mends
+from lakewarden.batch.mends import MendsUnreadable, digest_of, overlay, read_mends
 from lakewarden.batch.model import (
     Dataset,
     Delivery,
@@ -32,7 +32,7 @@ from lakewarden.records.lease import Holder
 from lakewarden.tables.template import Template
 
 # What may be wrong with one batch, so that a set can go on without it.
-_OF_ONE_BATCH = (Refused, NotReady, BatchUnknown)
+_OF_ONE_BATCH = (Refused, NotReady, BatchUnknown, MendsUnreadable)
 
 
 def run_batches(

@@ -57,7 +57,7 @@ class NeverPublished(WrongUsage):
 
 
 class OneGroupOnly(WrongUsage):
-    """What is left unpublished, or accepted, is one group of batches."""
+    """What is left unpublished, or accepted, or is no set at all, is one group of batches."""
 
 
 @app.command("run", epilog="Example: lakewarden batch run flights 2013-01-01")
@@ -95,6 +95,11 @@ def run(
     With --select nothing is loaded: the model is built, tested and published with all that is made
     from it; where it is written by batch, for the batches that are named.
     """
+    if group is not None and (select or ".." not in batch):
+        raise OneGroupOnly(
+            "only a set of batches that are loaded has groups",
+            hint="Leave out --group, or name FIRST..LAST.",
+        )
     opened = open_project(project, env, as_json=as_json)
     tell = Teller(as_json=as_json)
     asked = _asked(tell, accept, reason, publish=not no_publish, take_over=take_over)

@@ -4,6 +4,7 @@ import base64
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
@@ -149,10 +150,19 @@ def show(
         say("The records themselves are shown with --reveal.")
     batch = file.batch or "BATCH"
     if any(map(is_mended, shown)):
-        say(f"Next: lakewarden quarantine replay {dataset} {batch}")
+        mends = [mend for words in mended.values() for mend in words.values()]
+        if _is_published_since(opened, dataset, batch, max(mend.at for mend in mends)):
+            say("The batch was published with its mends.")
+        else:
+            say(f"Next: lakewarden quarantine replay {dataset} {batch}")
         return
     say(f"Next: lakewarden quarantine mend {dataset} {batch} --record N --set COLUMN=VALUE")
     say(f"Or deliver it mended: lakewarden batch deliver {dataset} {batch} DIR")
+
+
+def _is_published_since(opened: "Project", dataset: str, batch: str, at: datetime) -> bool:
+    newest = next(iter(opened.lake.publications(dataset, batch)), None)
+    return newest is not None and newest.at > at and not newest.contribution.withdrawn
 
 
 def _show_reasons(found: "Sequence[Misfit]", mended: Sequence[bool]) -> None:
