@@ -70,10 +70,6 @@ class ManifestNotWritten(WrongUsage):
     """The folder does not take the manifest: it is read-only, or full."""
 
 
-class NothingMended(WrongUsage):
-    """A batch without mends has nothing to replay."""
-
-
 class AcceptWithoutReason(WrongUsage):
     """A failing test is accepted with a reason, or not at all."""
 
@@ -258,15 +254,10 @@ class Project:
         return str(parse_key(self.dataset(dataset).key_form, batch))
 
     def published_keys(self, dataset: str, batches: str) -> "Sequence[str]":
-        """The same, of a range only those that something is published of."""
-        from lakewarden.batch.run import newest_of_each
+        """The same, of a range only those that something is published of (batch/unpublish.py)."""
+        from lakewarden.batch.unpublish import published
 
-        named = self.keys(dataset, batches)
-        if len(named) == 1:
-            return named
-        there = newest_of_each(self.lake.publications(dataset))
-        held = {one.contribution.batch for one in there if not one.contribution.withdrawn}
-        return [key for key in named if key in held] or named[:1]
+        return published(self.lake, dataset, self.keys(dataset, batches))
 
     def run(
         self,
@@ -360,38 +351,24 @@ class Project:
     ) -> "Sequence[Mend]":
         """Put quarantined records of a batch right (batch/mending.py); running the batch again
         reads them so. Returns the mends that were kept: none where nothing changed."""
-        from lakewarden.batch.mending import Bench, mend
-        from lakewarden.batch.mends import add_mends, overlay, read_mends
-        from lakewarden.batch.quarantine import list_quarantines, newest_quarantine, read
-        from lakewarden.batch.receipts import receipts_of
+        from lakewarden.batch.mending import mend
 
-        found, batch = self.dataset(dataset), self.key(dataset, batch)
-        kept = newest_quarantine(self.objects, dataset, batch)
-        bench = Bench(
-            found,
-            batch,
-            self.templates,
-            receipts_of(self.objects, dataset, kept.run),
-            overlay(read_mends(self.objects, dataset, batch)),
-            self.objects,
-            self.duck.temp.parent,
+        return mend(
+            self.dataset(dataset),
+            self.key(dataset, batch),
+            corrections,
+            objects=self.objects,
+            templates=self.templates,
+            scratch=self.duck.temp.parent,
+            by=_user(),
+            at=now(),
         )
-        every = list_quarantines(self.objects, dataset, batch)
-        quarantines = (read(self.objects, one.key) for one in every)
-        made = mend(bench, quarantines, corrections, by=_user(), at=now())
-        if made:
-            add_mends(self.objects, dataset, batch, made)
-        return made
 
     def replay(self, dataset: str, batch: str, **asked: Unpack[Asked]) -> "Outcome":
-        """Run a whole batch again, with its mends."""
-        from lakewarden.batch.mends import read_mends
+        """Run a whole batch again, with its mends; raises NothingMended."""
+        from lakewarden.batch.mends import check_mended
 
-        if not read_mends(self.objects, dataset, self.key(dataset, batch)):
-            raise NothingMended(
-                f"nothing of {dataset} {batch} was mended",
-                hint=f"lakewarden quarantine show {dataset} {batch}",
-            )
+        check_mended(self.objects, dataset, self.key(dataset, batch))
         return self.run(dataset, batch, **asked)
 
     @property
@@ -515,16 +492,9 @@ class Project:
 
     def diff_of_branch(self, name: str) -> "Iterator[TableDiff]":
         """What a branch would change."""
-        from lakewarden.lake.changes import table_changes
-        from lakewarden.lake.model import BranchUnknown
+        from lakewarden.batch.diff import changes_on_branch
 
-        branch = next((one for one in self.lake.branches() if one.name == name), None)
-        if branch is None:
-            raise BranchUnknown(
-                f"no branch {name}", hint="`lakewarden lake branches` lists those that exist."
-            )
-        after = self.lake.pin(name)
-        return self._diff(table_changes(branch.base.tables, after.tables), [])
+        return self._diff(changes_on_branch(self.lake, name), [])
 
     def _diff(
         self, changes: "Mapping[str, TableChange]", batches: "Sequence[str]"

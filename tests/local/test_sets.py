@@ -6,11 +6,11 @@ import pytest
 
 from lakewarden.batch.diff import TableDiff
 from lakewarden.batch.mending import Correction, MendDoesNotFit, RecordNotQuarantined
+from lakewarden.batch.mends import NothingMended
 from lakewarden.batch.models.selection import ModelUnknown
 from lakewarden.batch.receive import BatchUnknown
 from lakewarden.batch.unpublish import NotPublished
 from lakewarden.errors import Refused
-from lakewarden.wiring import NothingMended
 from tests.local.shop import DATASET, DAY, MARTS, MISFITS, TABLES, Shop, new_shop
 from tests.stack import LocalStack
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect, identifier, literal
 from lakewarden.batch.scan import scan
-from lakewarden.lake.model import TableChange
+from lakewarden.lake.changes import table_changes
+from lakewarden.lake.model import BranchUnknown, Lake, TableChange
 from lakewarden.tables.template import BATCH_COLUMN
 
 if TYPE_CHECKING:
@@ -36,12 +37,22 @@ def diff(
 ) -> Iterator[TableDiff]:
     """Compare each table before and after, row by row.
 
-    keys: the columns that name a row, by table. batches: of
-    tables with `_batch` only their rows are compared. Columns that only one side has are left out
-    of the comparison. Raises duckdb.IOException."""
+    keys: the columns that name a row, by table. batches: of tables with `_batch` only their rows
+    are compared. Columns that only one side has are left out of the comparison. Raises
+    duckdb.IOException."""
     with connect(config, extensions=EXTENSIONS) as connection:
         for table, change in changes.items():
             yield _diff(connection, table, change, keys.get(table, ()), batches)
+
+
+def changes_on_branch(lake: Lake, name: str) -> Mapping[str, TableChange]:
+    """What a branch would change of main as it was when it began; raises BranchUnknown."""
+    branch = next((one for one in lake.branches() if one.name == name), None)
+    if branch is None:
+        raise BranchUnknown(
+            f"no branch {name}", hint="`lakewarden lake branches` lists those that exist."
+        )
+    return table_changes(branch.base.tables, lake.pin(name).tables)
 
 
 def _diff(

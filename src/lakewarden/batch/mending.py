@@ -17,12 +17,20 @@ from lakewarden.aws.objects import Objects, ObjectVersion
 from lakewarden.batch.delivery.inventory import listed
 from lakewarden.batch.delivery.keys import landings_of
 from lakewarden.batch.duck import DuckConfig, connect
-from lakewarden.batch.mends import Mend, Overlay, digest_of_record
+from lakewarden.batch.mends import (
+    Mend,
+    Overlay,
+    add_mends,
+    digest_of_record,
+    overlay,
+    read_mends,
+)
 from lakewarden.batch.model import Dataset, Misfit
 from lakewarden.batch.parsing.parse import Part, Shape, diagnose
 from lakewarden.batch.parsing.read import columns_in, targets
 from lakewarden.batch.parsing.records import count, record_form
-from lakewarden.batch.receipts import Receipt
+from lakewarden.batch.quarantine import list_quarantines, newest_quarantine, read
+from lakewarden.batch.receipts import Receipt, receipts_of
 from lakewarden.errors import Refused, WrongUsage
 from lakewarden.tables.template import CsvOptions, FileFormat, Source, Template
 
@@ -55,7 +63,7 @@ class Correction:
 
 
 @dataclass(frozen=True)
-class Bench:
+class _Bench:
     """What mending needs to know of the batch: `receipts` are those of the last run that put
     anything in quarantine, `mends` those that there are."""
 
@@ -69,19 +77,48 @@ class Bench:
 
 
 def mend(
-    bench: Bench,
+    dataset: Dataset,
+    batch: str,
+    corrections: Sequence[Correction],
+    *,
+    objects: Objects,
+    templates: Mapping[str, Template],
+    scratch: Path,
+    by: str,
+    at: datetime,
+) -> Sequence[Mend]:
+    """Keep the mends that these corrections make, all of them or none, and return them; a
+    correction that changes nothing makes none. A record that was mended before is mended further.
+
+    Raises RecordNotQuarantined, MendImpossible, MendDoesNotFit, DeliveryUnknown, MendsUnreadable,
+    MendsBusy."""
+    newest = newest_quarantine(objects, dataset.name, batch)
+    bench = _Bench(
+        dataset,
+        batch,
+        templates,
+        receipts_of(objects, dataset.name, newest.run),
+        overlay(read_mends(objects, dataset.name, batch)),
+        objects,
+        scratch,
+    )
+    every = list_quarantines(objects, dataset.name, batch)
+    made = _made(bench, (read(objects, one.key) for one in every), corrections, by=by, at=at)
+    if made:
+        add_mends(objects, dataset.name, batch, made)
+    return made
+
+
+def _made(
+    bench: _Bench,
     quarantines: Iterable[Iterable[Misfit]],
     corrections: Sequence[Correction],
     *,
     by: str,
     at: datetime,
 ) -> Sequence[Mend]:
-    """The mends that these corrections make; a correction that changes nothing makes none.
-
-    quarantines: those of the batch, the newest run's first; it is the one meant, unless it does not
-    have the record. A record that was mended before is mended further.
-
-    Raises RecordNotQuarantined, MendImpossible, MendDoesNotFit, DeliveryUnknown."""
+    """quarantines: those of the batch, the newest run's first; it is the one meant, unless it does
+    not have the record."""
     wanted = {one.line for one in corrections}
     found = [
         [one for one in kept if one.line in wanted and _is_delivered(bench, one)]
@@ -113,14 +150,14 @@ def mend(
     return [one for mends in made.values() for one in mends]
 
 
-def _is_delivered(bench: Bench, misfit: Misfit) -> bool:
+def _is_delivered(bench: _Bench, misfit: Misfit) -> bool:
     """Whether the last run met the same bytes, as far as it is known."""
     keys = _keys(bench, misfit.file)
     known = {one.sha256 for receipt in bench.receipts for one in receipt.objects if one.key in keys}
     return not (known - {None}) or misfit.file_sha256 in known
 
 
-def _keys(bench: Bench, file: str) -> Collection[str]:
+def _keys(bench: _Bench, file: str) -> Collection[str]:
     landings = landings_of(bench.dataset, bench.batch, bench.objects.bucket)
     return {
         landing.prefix + file.removeprefix(f"{landing.part}/" if landing.part else "")
@@ -149,7 +186,7 @@ def _one(found: Iterable[Sequence[Misfit]], correction: Correction) -> Misfit:
     return fitting[0]
 
 
-def _shape(bench: Bench, file: str) -> Shape:
+def _shape(bench: _Bench, file: str) -> Shape:
     tables = [t for t, glob in bench.dataset.tables.items() if fnmatchcase(file, glob)]
     if len(tables) != 1:
         raise MendImpossible(
@@ -168,7 +205,7 @@ def _shape(bench: Bench, file: str) -> Shape:
     return Shape(source.format, columns, targets(template, options), options)
 
 
-def _version(bench: Bench, file: str) -> ObjectVersion:
+def _version(bench: _Bench, file: str) -> ObjectVersion:
     """The delivered file that the run had pinned."""
     keys = _keys(bench, file)
     for receipt in bench.receipts:
@@ -299,7 +336,7 @@ def _check_is_one(raw: str, shape: Shape, misfit: Misfit) -> None:
         )
 
 
-def _check_fit(mends: Sequence[Mend], shape: Shape, bench: Bench) -> None:
+def _check_fit(mends: Sequence[Mend], shape: Shape, bench: _Bench) -> None:
     """As the load would read them, all of one file at once."""
     with TemporaryDirectory(dir=bench.scratch) as folder:
         path = Path(folder, "mended.txt")

@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from lakewarden.aws.objects import ObjectChanged, ObjectExists, ObjectMissing, Objects
-from lakewarden.errors import Failed, TryAgain
+from lakewarden.errors import Failed, TryAgain, WrongUsage
 
 PREFIX = "ops/mends/"
 FORMAT: Literal[1] = 1
@@ -27,6 +27,10 @@ _ATTEMPTS = 20  # races lost in a row
 
 class MendsUnreadable(Failed):
     """Not mends, or of a format that this release does not read."""
+
+
+class NothingMended(WrongUsage):
+    """A batch without mends has nothing to replay."""
 
 
 class MendsBusy(TryAgain):
@@ -77,6 +81,15 @@ def key_of(dataset: str, batch: str) -> str:
 def read_mends(objects: Objects, dataset: str, batch: str) -> Sequence[Mend]:
     """All mends of a batch, oldest first; raises MendsUnreadable."""
     return _read(objects, key_of(dataset, batch))[0]
+
+
+def check_mended(objects: Objects, dataset: str, batch: str) -> None:
+    """Raises NothingMended."""
+    if not read_mends(objects, dataset, batch):
+        raise NothingMended(
+            f"nothing of {dataset} {batch} was mended",
+            hint=f"lakewarden quarantine show {dataset} {batch}",
+        )
 
 
 def add_mends(objects: Objects, dataset: str, batch: str, mends: Sequence[Mend]) -> None:

@@ -12,14 +12,24 @@ from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop
 from lakewarden.batch.delivery.keys import parse_key
 from lakewarden.batch.load import remove_rows
 from lakewarden.batch.model import Dataset, Loaded
-from lakewarden.batch.run import newest
+from lakewarden.batch.run import newest, newest_of_each
 from lakewarden.errors import WrongUsage
-from lakewarden.lake.model import Branch, Contribution, Override, Publication
+from lakewarden.lake.model import Branch, Contribution, Lake, Override, Publication
 from lakewarden.records.lease import Holder
 
 
 class NotPublished(WrongUsage):
     """There is nothing published of this batch."""
+
+
+def published(lake: Lake, dataset: str, batches: Sequence[str]) -> Sequence[str]:
+    """Of several batches those that something is published of. Where it is none of them, the
+    first, about which `unpublish` then says so; a single one is left to it as well."""
+    if len(batches) == 1:
+        return batches
+    there = newest_of_each(lake.publications(dataset))
+    held = {one.contribution.batch for one in there if not one.contribution.withdrawn}
+    return [batch for batch in batches if batch in held] or batches[:1]
 
 
 def unpublish(
