@@ -9,7 +9,7 @@ from lakewarden.batch.mending import Correction, MendDoesNotFit, RecordNotQuaran
 from lakewarden.batch.mends import NothingMended
 from lakewarden.batch.models.selection import ModelUnknown
 from lakewarden.batch.receive import BatchUnknown
-from lakewarden.batch.unpublish import NotPublished
+from lakewarden.batch.unpublish import ModelsGone, NotPublished
 from lakewarden.errors import Refused
 from tests.local.shop import DATASET, DAY, MARTS, MISFITS, TABLES, Shop, new_shop
 from tests.stack import LocalStack
@@ -145,6 +145,9 @@ def test_unpublish_is_as_if_the_batch_had_never_run(
     assert shop.rows() == whole
     with pytest.raises(NotPublished):
         shop.project.unpublish(DATASET, [DAYS[2]])
+    (shop.root / "transform").rename(shop.root / "elsewhere")
+    with pytest.raises(ModelsGone):
+        shop.project.unpublish(DATASET, [DAYS[0]])
     assert shop.leftovers() == {}
 
 

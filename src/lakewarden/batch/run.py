@@ -26,6 +26,7 @@ from lakewarden.batch.model import (
     Received,
 )
 from lakewarden.batch.receive import BatchUnknown, NotReady, is_delivered, receive
+from lakewarden.batch.remade import Remade, remade
 from lakewarden.errors import Refused
 from lakewarden.lake.model import Branch, Contribution, Lake, Override, Publication
 from lakewarden.records.lease import Holder
@@ -126,7 +127,7 @@ class _Load:
     deliveries: dict[str, Delivery] = field(default_factory=dict)  # that are to be published
     inputs: dict[str, str] = field(default_factory=dict)
     same: dict[str, Publication] = field(default_factory=dict)  # that hold a batch already
-    remade: int = 0  # the version by which another dbt project than ours made models
+    remade: Remade = field(default_factory=Remade)
     loaded: list[LoadedBatch] | None = None
 
     def prepare(self, work: Work) -> bool:
@@ -167,7 +168,7 @@ class _Load:
         return next(iter(self.same.values()), None)
 
     def _receive(self, work: Work) -> Received:
-        self.remade = _remade(work.workshop.lake, work.project)
+        self.remade = remade(work.workshop.lake.publications(), work.project)
         every = []
         for batch in work.current.batches:
             try:
@@ -192,7 +193,7 @@ class _Load:
             return False
         if found.contribution.inputs_hash != self.inputs[batch]:
             return False
-        if self.remade > found.version:
+        if self.remade.since(found):
             return False
         self.same[batch] = found
         return True
@@ -234,19 +235,6 @@ class _Load:
         if loaded:
             put_rows(tables, loaded, work.current, replacing=replacing)
         return Loaded(work.current, branch, frozenset(tables), tuple(loaded))
-
-
-def _remade(lake: Lake, project: str | None) -> int:
-    """The newest version that holds models of another dbt project than ours; 0: there is none.
-
-    What was published before it is to be made again, though it was made of the same inputs. The
-    newest run made whole models, which the next one replaces; a run of models alone also made
-    those that are written by batch, of batches that nobody names since."""
-    found = [one for one in lake.publications() if one.contribution.project is not None]
-    alone = [one for one in found if one.contribution.models]
-    newest_two = (*found[:1], *alone[:1])
-    others = (one.version for one in newest_two if one.contribution.project != project)
-    return max(others, default=0)
 
 
 def may_hold(lake: Lake, tables: Collection[str], batch: str) -> bool:

@@ -22,6 +22,10 @@ class NotPublished(WrongUsage):
     """There is nothing published of this batch."""
 
 
+class ModelsGone(WrongUsage):
+    """The batch is in models, and the dbt project that would make them without it is not there."""
+
+
 def published(lake: Lake, dataset: str, batches: Sequence[str]) -> Sequence[str]:
     """Of several batches those that something is published of. Where it is none of them, the
     first, about which `unpublish` then says so; a single one is left to it as well."""
@@ -45,7 +49,7 @@ def unpublish(
     """Take batches out of main, whole; every error leaves main as it was.
 
     A batch that was taken out before stays out. Raises BatchKeyInvalid, NotPublished where one
-    never was in; and what every run raises: tests may fail without the batch too."""
+    never was in, ModelsGone; and what every run raises: tests may fail without the batch too."""
     keys = [str(parse_key(dataset.key_form, batch)) for batch in batches]
     job = _Withdraw(dataset, reason)
     return conduct(job, dataset.name, keys, terms, workshop, holder, tell=tell)
@@ -69,6 +73,12 @@ class _Withdraw:
                 raise NotPublished(
                     f"nothing is published of {self.dataset.name} {batch}",
                     hint="lakewarden lake log",
+                )
+            if found.contribution.project and not work.project:
+                raise ModelsGone(
+                    f"{self.dataset.name} {batch} is in models, and there is no dbt project to make"
+                    " them without it",
+                    hint="Put transform/ back, then give the same command again.",
                 )
             if found.contribution.withdrawn:
                 self.gone.append(found)
