@@ -289,7 +289,14 @@ class _Work:
 
         def write(number: int, box: Sequence[Path]) -> Sequence[DataFile]:
             with self._cursor() as cursor:
-                files = write_box(cursor, box, table, folder, f"{stem}-{number:04d}")
+                files = write_box(
+                    cursor,
+                    box,
+                    table,
+                    folder,
+                    f"{stem}-{number:04d}",
+                    most_bytes=self.config.part_bytes,
+                )
             return upload(files, table, self.objects)
 
         with Workers(self.config.duck.threads, stop=self._interrupt) as workers:

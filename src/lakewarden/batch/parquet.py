@@ -4,6 +4,7 @@ PyIceberg's `add_files` refuses required columns, field ids and bucket partition
 are written here with the table's field ids and described here from their own footers.
 """
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -42,7 +43,7 @@ from pyiceberg.types import (
 
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.duck import identifier, literal
-from lakewarden.batch.sorting import Cut, ordered, range_number
+from lakewarden.batch.sorting import Cut, find_cuts, ordered, range_number
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.batch.workers import Workers, result_of
 from lakewarden.errors import Failed
@@ -129,11 +130,20 @@ def _number(box: str) -> int:
 
 
 def write_box(
-    connection: "DuckDBPyConnection", box: Sequence[Path], table: Table, folder: Path, stem: str
+    connection: "DuckDBPyConnection",
+    box: Sequence[Path],
+    table: Table,
+    folder: Path,
+    stem: str,
+    *,
+    most_bytes: int = 64 << 20,
 ) -> Sequence[LocalFile]:
-    """The partitions of one box, a sorted file each; the box is gone then."""
+    """The partitions of one box, a sorted file each; the box is gone then. Of a table without
+    partitions, a box much larger than `most_bytes` in scratch becomes several files."""
     keys = _keys(table)
-    found = _partitions(connection, box, keys) if keys else [()]
+    if not keys:
+        return _write_ranges(connection, box, table, folder, stem, most_bytes)
+    found = _partitions(connection, box, keys)
     if len(found) == 1:
         path = folder / f"{stem}.parquet"
         return [_write_partition(connection, box, keys, found[0], table, path)]
@@ -152,6 +162,29 @@ def write_box(
         path = folder / f"{stem}-{number:04d}.parquet"
         files.append(_write_partition(connection, group, keys, found[0], table, path))
     return files
+
+
+def _write_ranges(
+    connection: "DuckDBPyConnection",
+    box: Sequence[Path],
+    table: Table,
+    folder: Path,
+    stem: str,
+    most_bytes: int,
+) -> Sequence[LocalFile]:
+    """A range may have become a large one: of rows that come in order, most are behind what the
+    first ones told. It is cut once more then."""
+    ranges = math.ceil(sum(path.stat().st_size for path in _files(box)) / most_bytes)
+    pieces = [box]
+    if ranges > 2 and (at := find_cuts(connection, f"FROM {_rows(box)}", table, ranges)):
+        shelf = folder / f"{stem}-ranges"
+        spread(connection, f"FROM {_rows(box)}", table, shelf, at)
+        _remove(box)
+        pieces = list(boxes([shelf]))
+    return [
+        _write_partition(connection, piece, (), (), table, folder / f"{stem}-{number:04d}.parquet")
+        for number, piece in enumerate(pieces)
+    ]
 
 
 def upload(
@@ -283,8 +316,12 @@ def _has_function(connection: "DuckDBPyConnection", name: str) -> bool:
 
 def _rows(box: Sequence[Path]) -> str:
     """SQL for the rows in a box, with their keys."""
-    files = ", ".join(literal(str(path)) for one in box for path in sorted(one.glob("*.parquet")))
+    files = ", ".join(literal(str(path)) for path in _files(box))
     return f"read_parquet([{files}], hive_partitioning = false)"
+
+
+def _files(box: Sequence[Path]) -> Sequence[Path]:
+    return [path for one in box for path in sorted(one.glob("*.parquet"))]
 
 
 def _partitions(
