@@ -42,6 +42,33 @@ def test_what_dbt_writes_and_what_is_not_its_own_does_not_count(project: Path, n
     assert project_digest(project) == before
 
 
+def test_links_that_lead_nowhere_or_back_are_passed_over(project: Path) -> None:
+    before = project_digest(project)
+    (project / "models" / ".#sales.sql").symlink_to("somebody@host.42:1")  # the lock of an editor
+    (project / "models" / "self.sql").symlink_to("self.sql")
+    for name in ("one", "two"):
+        (project / "models" / name).symlink_to("..")
+        (project / "models" / "logs" / name).symlink_to(project.parent)
+    assert project_digest(project) == before
+
+
+def test_what_lies_behind_links_counts(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    away = tmp_path_factory.mktemp("away")
+    (away / "one.sql").write_text("select 1")
+    digests = [project_digest(project)]
+    (project / "models" / "away").symlink_to(away)
+    digests.append(project_digest(project))
+    (project / "models" / "again").symlink_to(away)
+    digests.append(project_digest(project))
+    (away / "one.sql").write_text("select 2")
+    digests.append(project_digest(project))
+    (away / "back").symlink_to(project / "models")  # in a circle, through another folder
+    assert project_digest(project)
+    assert len(set(digests)) == len(digests)
+
+
 def test_a_folder_without_a_project_is_told(tmp_path: Path) -> None:
     with pytest.raises(DbtProjectMissing, match=r"dbt_project\.yml"):
         project_digest(tmp_path)

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,23 @@ def test_common_spellings_of_transforms(tmp_path: Path, spelled: str, transform:
             "a tag",
         ),
         ("tags: {owner: ops}", "tags: {owner: 5}", 23, "5", "string"),
+        ("num_retries: 20", "num_retries: {a: b}", 21, "{a: b}", "a string, a number, true or"),
+        ("num_retries: 20", "num_retries:", 21, "", "a string, a number, true or false, found not"),
+        ("num_retries: 20", f"num_retries: '{'9' * 5000}'", 21, "'999", "whole number"),
+        ("num_retries: 20", "num_retries: 0x" + "f" * 5000, 21, "0xff", "too many digits"),
+        (
+            "decimal( 9, 2 )",
+            "decimal(١٢,2)",
+            11,
+            '"decimal(',
+            "boolean, int, long",
+        ),
+        ('"bucket[8]"', '"bucket[١٦]"', 15, '"bucket[', "bucket[N]"),
+        ("owner: ops", "owner: o\x07ps", 23, "\x07ps", "not YAML: the character U+0007"),
+        *(
+            ("Departures from", f"Departures{char}from", 4, f"{char}from", f"U+{ord(char):04X}")
+            for char in "\x7f\x85\u2028\u2029\ufffe"
+        ),
         ("load: {dataset: flights}", "---\nload: {}", 31, "---", "one document"),
     ],
 )
@@ -244,9 +262,35 @@ def test_a_mistake_is_found_where_it_stands(
     """`at` is how the text begins at the place that is named."""
     assert FLIGHTS.count(old) == 1
     text = FLIGHTS.replace(old, new)
+    lines = text.split("\n")
     found = [m for m in mistakes(tmp_path, text) if says in m[2]]
     assert [m[0] for m in found] == [line]
-    assert text.splitlines()[line - 1][found[0][1] - 1 :].startswith(at)
+    assert lines[line - 1][found[0][1] - 1 :].startswith(at)
+    assert len(found[0][2]) < 300
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_character_that_is_not_yaml_is_found_behind_every_kind_of_line_end(
+    tmp_path: Path, end: str
+) -> None:
+    (tmp_path / "t.yaml").write_bytes(f"name: t{end}{end}# é, a \x1b{end}".encode())
+    with pytest.raises(TemplateInvalid, match="U\\+001B") as invalid:
+        read_document(tmp_path / "t.yaml")
+    assert [(m.position.line, m.position.column) for m in invalid.value.mistakes] == [(3, 8)]
+
+
+def test_what_yaml_allows_may_stand_in_a_text(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text('a: "x\ty\u00a0\u3000é😀\\u2028\\a"\n', encoding="utf-8")
+    assert read_document(tmp_path / "t.yaml").content == {"a": "x\ty\u00a0\u3000é😀\u2028\a"}
+
+
+def test_of_very_many_mistakes_the_first_are_told(tmp_path: Path) -> None:
+    (tmp_path / "t.yaml").write_text("a: 1\n" * 1051)
+    with pytest.raises(TemplateInvalid) as invalid:
+        read_document(tmp_path / "t.yaml")
+    told = str(invalid.value).split("\n")
+    assert (len(told), told[-1]) == (51, "and 1,000 more mistakes")
+    assert len(invalid.value.mistakes) == 1050
 
 
 def test_all_mistakes_of_all_files_are_told_at_once(tmp_path: Path) -> None:
@@ -266,6 +310,25 @@ def test_two_files_cannot_describe_one_table(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("# again\n" + FLIGHTS)
     with pytest.raises(TemplateInvalid, match=r"b\.yaml:3:7: .*raw\.flights.*a\.yaml"):
         read_templates(tmp_path)
+
+
+def test_a_template_is_a_plain_file_or_a_link_to_one(tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "flights", tmp_path / "tables"
+    elsewhere.write_text(FLIGHTS)
+    folder.mkdir()
+    (folder / "a.yaml").symlink_to(elsewhere)
+    (folder / ".#a.yaml").symlink_to("somebody@host.42:1")  # the lock of an editor
+    assert list(read_templates(folder)) == ["raw.flights"]
+    os.mkfifo(folder / "b.yaml")
+    (folder / "c.yaml").mkdir()
+    (folder / "d.yaml").symlink_to("nowhere")
+    with pytest.raises(TemplateInvalid) as invalid:
+        read_templates(folder)
+    assert [(m.file.name, m.message) for m in invalid.value.mistakes] == [
+        ("b.yaml", "the file cannot be read: it is not a plain file"),
+        ("c.yaml", "the file cannot be read: it is not a plain file"),
+        ("d.yaml", "the file cannot be read: No such file or directory"),
+    ]
 
 
 @pytest.mark.parametrize("folder", ["empty", "missing"])
@@ -289,6 +352,9 @@ def test_a_folder_without_templates_is_an_error(tmp_path: Path, folder: str) -> 
         (b"? [a, b]\n: c\n", "plain key"),
         (b"? &a b\n: c\n", "anchor"),
         (b"name: " + b"9" * 5000, "digits"),
+        (b"name: 0x" + b"f" * 5000, "digits"),
+        (b"name: 0o" + b"7" * 5000, "digits"),
+        (b"name: 0." + b"9" * 5000, "digits"),
     ],
 )
 def test_what_is_no_template_at_all_is_refused(tmp_path: Path, content: bytes, says: str) -> None:

@@ -20,6 +20,7 @@ from lakewarden.tables.template import (
     Template,
 )
 from lakewarden.tables.types import TIME_TRANSFORMS, iceberg_type, spell, transform_of
+from lakewarden.tables.yaml_file import MAX_NUMBER, shown
 
 
 @dataclass(frozen=True)
@@ -200,17 +201,17 @@ def _properties(written: Mapping[str, object]) -> Iterator[Contradiction]:
 def _property_value(
     path: tuple[str | int, ...], name: str, value: object
 ) -> Iterator[Contradiction]:
-    shown = f"found {value!r}"
+    found = f"found {shown(value)}"
     least = {"history.expire.max-snapshot-age-ms": 1, "commit.retry.num-retries": 0}.get(name)
     if name == "write.format.default" and value != "parquet":
-        yield Contradiction(path, f"expected parquet, the one format that is written, {shown}")
+        yield Contradiction(path, f"expected parquet, the one format that is written, {found}")
     elif least is not None and not _is_whole(value, least):
-        yield Contradiction(path, f"expected a whole number of at least {least}, {shown}")
+        yield Contradiction(path, f"expected a whole number of at least {least}, {found}")
 
 
 def _is_whole(value: object, least: int) -> bool:
     text = str(value)
-    return text.isascii() and text.isdigit() and int(text) >= least
+    return len(text) <= MAX_NUMBER and text.isascii() and text.isdigit() and int(text) >= least
 
 
 def _source(template: Template, csv_options: bool) -> Iterator[Contradiction]:

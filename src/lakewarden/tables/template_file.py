@@ -25,7 +25,7 @@ from lakewarden.tables.template import (
     Template,
 )
 from lakewarden.tables.types import canonical_transform, canonical_type
-from lakewarden.tables.yaml_file import Document, Mistake, TemplateInvalid, read_document
+from lakewarden.tables.yaml_file import Document, Mistake, TemplateInvalid, read_document, shown
 
 NAME = r"^[a-z][a-z0-9_]*$"
 COLUMN_NAME = r"^(_?[a-z][a-z0-9_]*)$"  # which leading underscores are allowed: consistency.py
@@ -183,11 +183,16 @@ class _Template(_Model):
 
 
 def read_templates(folder: Path) -> Mapping[str, Template]:
-    """Every *.yaml and *.yml of a folder (not of its subfolders) by "namespace.name", in order.
+    """Every *.yaml and *.yml of a folder (not of its subfolders, and as in a shell none whose name
+    begins with a dot) by "namespace.name", in order.
 
     Raises NoTemplates, or TemplateInvalid with the mistakes of all files.
     """
-    files = sorted(path for path in _entries(folder) if path.suffix in (".yaml", ".yml"))
+    files = sorted(
+        path
+        for path in _entries(folder)
+        if path.suffix in (".yaml", ".yml") and not path.name.startswith(".")
+    )
     if not files:
         raise NoTemplates(
             f"no template in {folder}",
@@ -255,7 +260,7 @@ def _located(document: Document, errors: Sequence[ErrorDetails]) -> list[Mistake
             mistakes.setdefault(path, document.mistake(path, message, at_key=True))
         else:
             known = _known(document, path)
-            message = f"{_expectation(error)}, found {_shown(error['input'])}"
+            message = f"{_expectation(error)}, found {shown(error['input'])}"
             mistakes.setdefault(known, document.mistake(known, message))
     return sorted(mistakes.values(), key=lambda mistake: mistake.position)
 
@@ -276,31 +281,17 @@ def _expectation(error: ErrorDetails) -> str:
             return "expected a name of lower-case letters, digits and _ that begins with a letter"
         case "enum":
             return f"expected {context['expected']}"
+        case "int_type" | "float_type" | "bool_type" | "string_type" if (
+            error["loc"][0] == "properties"
+        ):
+            return "expected a string, a number, true or false"
         case "bool_type":
             return "expected true or false"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "expected a mapping of fields"
-        case "int_type" | "float_type" | "bool_type" | "string_type" if (
-            "properties" in error["loc"]
-        ):
-            return "expected a string, a number, true or false"
         case _:
             return (
                 error["msg"]
                 .replace("Input should be", "expected")
                 .replace("should have", "expected to have")
             )
-
-
-def _shown(value: object) -> str:
-    """What was found, in few characters."""
-    match value:
-        case None:
-            return "nothing"
-        case dict():
-            return "a mapping"
-        case list():
-            return f"a list of {len(value)}"
-        case _:
-            shown = repr(value)
-            return shown if len(shown) <= 60 else shown[:57] + "…"

@@ -39,8 +39,8 @@ TYPE_NAMES = (*_SIMPLE, "decimal(p,s)")
 TRANSFORM_NAMES = ("identity", "year", "month", "day", "hour", "bucket[N]", "truncate[N]")
 TIME_TRANSFORMS = ("year", "month", "day", "hour")
 
-_DECIMAL = re.compile(r"decimal\(\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\)")
-_TRANSFORM = re.compile(r"([a-z]+)(?:\[\s*(\d{1,10})\s*\]|\(\s*(\d{1,10})\s*\))?")
+_DECIMAL = re.compile(r"decimal\(\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*\)")
+_TRANSFORM = re.compile(r"([a-z]+)(?:\[\s*([0-9]{1,10})\s*\]|\(\s*([0-9]{1,10})\s*\))?")
 _MAX_INT = 2**31 - 1
 
 

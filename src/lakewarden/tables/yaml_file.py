@@ -1,8 +1,10 @@
 """One YAML document with the position of everything in it, so that a mistake can be pointed at."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -24,6 +26,8 @@ _LOADER = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 
 MAX_BYTES = 1 << 20  # of one file
 MAX_DEPTH = 20  # of nesting; the parser recurses
+MAX_NUMBER = 100  # characters
+_TOLD_AT_ONCE = 50  # mistakes
 
 PathInFile = tuple[str | int, ...]
 
@@ -49,11 +53,15 @@ class Mistake:
 
 
 class TemplateInvalid(WrongUsage):
-    """A template file is wrong; `mistakes` are all that were found, in reading order."""
+    """A template file is wrong; `mistakes` are all that were found, in reading order, of which
+    the message tells the first."""
 
     def __init__(self, mistakes: Sequence[Mistake], *, hint: str | None = None) -> None:
+        told = [str(mistake) for mistake in mistakes[:_TOLD_AT_ONCE]]
+        if more := len(mistakes) - len(told):
+            told.append(f"and {more:,} more mistake{'s' if more > 1 else ''}")
         super().__init__(
-            "\n".join(str(mistake) for mistake in mistakes),
+            "\n".join(told),
             hint=hint or "Mend the template at the places named and run the command again.",
         )
         self.mistakes = tuple(mistakes)
@@ -84,6 +92,7 @@ def read_document(file: Path) -> Document:
     TemplateInvalid.
     """
     text = _read_text(file)
+    _refuse_unprintable(file, text)
     try:
         return _Reading(file, yaml.parse(text, Loader=_LOADER)).document()
     except yaml.YAMLError as error:
@@ -92,6 +101,9 @@ def read_document(file: Path) -> Document:
 
 def _read_text(file: Path) -> str:
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # to open a pipe would wait for its other end
+            message = "the file cannot be read: it is not a plain file"
+            raise TemplateInvalid([_at_start(file, message)])
         with file.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
@@ -106,6 +118,25 @@ def _read_text(file: Path) -> str:
         column = error.start - (content[: error.start].rfind(b"\n") + 1) + 1
         message = f"expected UTF-8, found the byte 0x{content[error.start]:02x}"
         raise TemplateInvalid([Mistake(file, Position(line, column), message)]) from error
+
+
+# What YAML 1.2 does not allow as it is (section 5.1), and what only YAML 1.1 takes for line ends:
+# the parser would change the text, and the positions behind it.
+_UNPRINTABLE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]")
+_LINE_END = re.compile("\r\n|\n|\r")
+
+
+def _refuse_unprintable(file: Path, text: str) -> None:
+    found = _UNPRINTABLE.search(text)
+    if found is None:
+        return
+    lines = _LINE_END.split(text[: found.start()])
+    code = ord(found[0])
+    message = (
+        f"not YAML: the character U+{code:04X} as it is; leave it out, or write \\u{code:04x}"
+        " between double quotes"
+    )
+    raise TemplateInvalid([Mistake(file, Position(len(lines), len(lines[-1]) + 1), message)])
 
 
 # What a parser tells besides is where a stream and a document begin and end.
@@ -147,7 +178,7 @@ class _Reading:
         plain, _ = event.implicit
         try:
             return _resolved(event.value) if plain else event.value
-        except ValueError as error:  # Python makes no whole number of thousands of digits
+        except ValueError as error:
             raise self._refused(event, "the number has too many digits") from error
 
     def _mapping(self, path: PathInFile) -> Mapping[str, object]:
@@ -193,24 +224,43 @@ _FALSE = frozenset(["false", "False", "FALSE"])
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NUMBERS: Mapping[re.Pattern[str], Callable[[str], int | float]] = {
+    _INTEGER: int,
+    _BASED: partial(int, base=0),
+    _FLOAT: float,
+}
 _NO_FINITE_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 def _resolved(plain: str) -> bool | int | float | str | None:
-    """What a plain scalar means: YAML 1.2.2, section 10.3.2. Raises ValueError."""
+    """What a plain scalar means: YAML 1.2.2, section 10.3.2. Raises ValueError for a number that
+    is too long: Python neither reads nor shows one of thousands of digits."""
     if plain in _NULL:
         return None
     if plain in _TRUE or plain in _FALSE:
         return plain in _TRUE
-    if _INTEGER.fullmatch(plain):
-        return int(plain)
-    if _BASED.fullmatch(plain):
-        return int(plain, base=0)
-    if _FLOAT.fullmatch(plain):
-        return float(plain)
+    for form, number in _NUMBERS.items():
+        if form.fullmatch(plain):
+            if len(plain) > MAX_NUMBER:
+                raise ValueError(f"longer than {MAX_NUMBER} characters")
+            return number(plain)
     if _NO_FINITE_FLOAT.fullmatch(plain):
         return float(plain.replace(".", ""))
     return plain
+
+
+def shown(value: object) -> str:
+    """What was found, in few characters."""
+    match value:
+        case None:
+            return "nothing"
+        case dict():
+            return "a mapping"
+        case list():
+            return f"a list of {len(value)}"
+        case _:
+            text = repr(value)
+            return text if len(text) <= 60 else text[:57] + "…"
 
 
 def _position(event: Event) -> Position:
@@ -223,7 +273,7 @@ def _at_start(file: Path, message: str) -> Mistake:
 
 
 def _yaml_mistake(file: Path, error: yaml.YAMLError) -> Mistake:
-    """A parser's error with its place; a reader's error (a control character) has none."""
+    """A parser's error with its place, where it tells one."""
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         problem = " ".join(part for part in (error.context, error.problem) if part)

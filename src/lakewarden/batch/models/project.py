@@ -44,7 +44,8 @@ class DbtProject:
 def project_digest(folder: Path) -> str:
     """The sha256, in hex, of what dbt reads of a project: names and contents of its files.
 
-    Other files (a database of one's own, notes) do not count, nor do the folders that dbt writes.
+    Other files (a database of one's own, notes) do not count, nor do the folders that dbt writes,
+    nor links that lead nowhere or to a folder above them.
     Raises DbtProjectMissing.
     """
     if not (folder / "dbt_project.yml").is_file():
@@ -63,8 +64,18 @@ def project_digest(folder: Path) -> str:
 def _files(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder, followlinks=True):
         written = _WRITTEN if Path(root) == folder else frozenset()
-        folders[:] = [name for name in folders if name not in written and name not in _FOREIGN]
-        yield from (Path(root, name) for name in files if Path(name).suffix in _READ)
+        folders[:] = [
+            name
+            for name in folders
+            if name not in written | _FOREIGN and not _leads_back(Path(root, name))
+        ]
+        found = (Path(root, name) for name in files if Path(name).suffix in _READ)
+        yield from (file for file in found if file.is_file())
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether it is a link to one of the folders on the way to it, which would never end."""
+    return folder.is_symlink() and any(above.samefile(folder) for above in folder.parents)
 
 
 def read_manifest(
