@@ -20,6 +20,7 @@ from lakewarden.aws.clients import WrongAccount, check_account
 from lakewarden.aws.retry import StorageDenied
 from lakewarden.aws.s3 import S3Objects
 from lakewarden.local import ports, weed
+from lakewarden.local.health import ONCE
 from lakewarden.local.layout import Layout
 from lakewarden.local.stack import (
     LocalFolderUnusable,
@@ -177,6 +178,15 @@ def test_a_kill_amid_writes(config: StackConfig) -> None:
     assert [objects.get(v.key, v.version_id).body == b"x" * 20_000 for v in acknowledged] == [
         True
     ] * len(acknowledged)
+
+
+def test_what_is_stored_is_read_at_once_after_a_start(config: StackConfig) -> None:
+    """SeaweedFS may hear of its own volumes seconds after its S3 answers: nobody reads before."""
+    objects_of(config).put("k", b"x" * 20_000)
+    for _ in range(6):
+        down(config)
+        objects = S3Objects(replace(up(config).connection, patience=ONCE), config.bucket)
+        assert objects.get("k").body == b"x" * 20_000
 
 
 def test_ports_that_were_taken_meanwhile_are_chosen_anew(config: StackConfig) -> None:

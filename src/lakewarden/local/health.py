@@ -1,5 +1,7 @@
 """Whether the stack really answers: its parts over HTTP, S3 by a signed request."""
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 
@@ -48,6 +50,39 @@ def make_bucket(connection: Connection, bucket: str) -> None:
     if not any(b["Name"] == bucket for b in client.list_buckets()["Buckets"]):
         client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+def knows_volumes(ports: Ports) -> bool:
+    """Whether the master can say where every volume is: what is asked of S3 before that is
+    answered by HTTP 500."""
+    held = _get_json(ports.volume, "/status")
+    known = _get_json(ports.master, "/vol/status")
+    if held is None or known is None:
+        return False
+    return set(_volume_ids(held)) <= set(_volume_ids(known))
+
+
+def _volume_ids(told: object) -> Iterator[int]:
+    """Of the volumes anywhere in an answer; the master has them by data centre, rack and server."""
+    if isinstance(told, list):
+        yield from (one["Id"] for one in told if isinstance(one, dict) and "Id" in one)
+    elif isinstance(told, dict):
+        for one in told.values():
+            yield from _volume_ids(one)
+
+
+def _get_json(port: int, path: str) -> object:
+    """None where there is no such answer."""
+    connection = HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        told: object = json.loads(answer.read()) if answer.status < 400 else None
+    except (OSError, HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return told
 
 
 def _ask_http(name: str, port: int) -> Part:

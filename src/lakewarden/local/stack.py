@@ -70,7 +70,7 @@ class StackStatus:
 
 
 def up(config: StackConfig, *, tell: Callable[[str], None] = lambda _: None) -> StackInfo:
-    """Start the stack if it is not running, and wait until the bucket answers.
+    """Start the stack if it is not running, and wait until the bucket answers and can be read.
 
     `tell` hears of progress. Raises LocalStackMissing (not installed), LocalStackFailed,
     LocalStackBusy, LocalFolderUnusable,
@@ -149,7 +149,7 @@ def _bring_up(
     chosen = ports.remembered(layout)
     if running is not None and chosen is not None:
         connection = _connection(config, chosen, credentials)
-        if _answers(config, layout, running, connection):
+        if _answers(config, layout, running, connection) and _can_read(layout, running, chosen):
             return running, connection, False
     elif running is not None:  # nobody knows its ports any more
         process.end(layout, running)
@@ -158,7 +158,11 @@ def _bring_up(
         chosen = ports.choose(layout, anew=anew)
         connection = _connection(config, chosen, credentials)
         running = process.launch(layout, weed.command(program, chosen), weed.environment(layout))
-        if running is not None and _answers(config, layout, running, connection):
+        if (
+            running is not None
+            and _answers(config, layout, running, connection)
+            and _can_read(layout, running, chosen)
+        ):
             return running, connection, True
     raise _failed(layout, "it ended at once")
 
@@ -185,6 +189,21 @@ def _answers(
             time.sleep(0.03)
         else:
             return True
+    return False
+
+
+def _can_read(layout: Layout, running: StackProcess, chosen: Ports) -> bool:
+    """Wait until the objects that lie on disk can be read, which may be five seconds after S3
+    answers; False when the process has ended. Raises LocalStackFailed after START_SECONDS."""
+    if next(layout.data.glob("*.dat"), None) is None:  # nothing is stored yet
+        return True
+    until = time.monotonic() + START_SECONDS
+    while is_running(running.pid, running.started):
+        if health.knows_volumes(chosen):
+            return True
+        if time.monotonic() > until:
+            raise _failed(layout, f"its volumes cannot be read after {START_SECONDS:.0f} s")
+        time.sleep(0.03)
     return False
 
 
