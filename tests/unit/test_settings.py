@@ -259,6 +259,12 @@ def test_a_relative_catalog_lies_in_the_project(tmp_path: Path, uri: str, found:
     assert read.catalog_uri(read.env["dev"]) == found.format(root=read.root)
 
 
+def test_a_catalog_cannot_lie_behind_a_question_mark(tmp_path: Path) -> None:
+    read = settings(tmp_path / "a lake?", TEXT)
+    with pytest.raises(SettingsInvalid, match="question mark"):
+        read.catalog_uri(read.env["dev"])
+
+
 # ── the local stack ─────────────────────────────────────────────────────────────────────────────
 
 
