@@ -295,7 +295,7 @@ class _Work:
                     table,
                     folder,
                     f"{stem}-{number:04d}",
-                    most_bytes=self.config.part_bytes,
+                    most_bytes=self._range_bytes,
                 )
             return upload(files, table, self.objects)
 
@@ -364,7 +364,11 @@ class _Work:
 
     def _ranges(self, name: str) -> int:
         """So many that two of them, side by side, are sorted in little memory."""
-        return min(BOXES, math.ceil(self.sizes[name] / (_RANGE_PARTS * self.config.part_bytes)))
+        return min(BOXES, math.ceil(self.sizes[name] / self._range_bytes))
+
+    @property
+    def _range_bytes(self) -> int:
+        return _RANGE_PARTS * self.config.part_bytes
 
     def _stem(self, table: str, number: int) -> str:
         return f"{self.run}-{self.batch}-{table.replace('.', '-')}-{number:05d}"

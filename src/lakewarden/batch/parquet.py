@@ -136,10 +136,10 @@ def write_box(
     folder: Path,
     stem: str,
     *,
-    most_bytes: int = 64 << 20,
+    most_bytes: int = 192 << 20,
 ) -> Sequence[LocalFile]:
     """The partitions of one box, a sorted file each; the box is gone then. Of a table without
-    partitions, a box much larger than `most_bytes` in scratch becomes several files."""
+    partitions, a box of much more than `most_bytes` becomes several files."""
     keys = _keys(table)
     if not keys:
         return _write_ranges(connection, box, table, folder, stem, most_bytes)
@@ -174,7 +174,7 @@ def _write_ranges(
 ) -> Sequence[LocalFile]:
     """A range may have become a large one: of rows that come in order, most are behind what the
     first ones told. It is cut once more then."""
-    ranges = math.ceil(sum(path.stat().st_size for path in _files(box)) / most_bytes)
+    ranges = math.ceil(sum(map(_unpacked_bytes, _files(box))) / most_bytes)
     pieces = [box]
     if ranges > 2 and (at := find_cuts(connection, f"FROM {_rows(box)}", table, ranges)):
         shelf = folder / f"{stem}-ranges"
@@ -318,6 +318,11 @@ def _rows(box: Sequence[Path]) -> str:
     """SQL for the rows in a box, with their keys."""
     files = ", ".join(literal(str(path)) for path in _files(box))
     return f"read_parquet([{files}], hive_partitioning = false)"
+
+
+def _unpacked_bytes(path: Path) -> int:
+    footer = pq.read_metadata(path)
+    return sum(footer.row_group(number).total_byte_size for number in range(footer.num_row_groups))
 
 
 def _files(box: Sequence[Path]) -> Sequence[Path]:
