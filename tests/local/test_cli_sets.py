@@ -146,6 +146,32 @@ def correct_and_take_out(shop: Shop, span: str) -> None:
     assert again["withdrawn"] == [DAYS[0]]
     assert [group["status"] for group in again["groups"]] == ["unchanged"]
     assert states(shop)[DAYS[0]] == "unpublished"
+    refuse_a_correction(shop)
+
+
+def refuse_a_correction(shop: Shop) -> None:
+    """Readers keep what they had, and whoever looks after it is told."""
+    day = DAYS[3]
+    line = f"refused   {day}  too-many-misfits (version 1 stays)"
+    assert line not in shop.run("status").out
+    deliver(shop, day, "7,seven\n")
+    assert shop.run("batch", "run", "orders", day).code == 3
+    assert states(shop)[day] == "published"
+    assert line in shop.run("status").out
+    told = shop.json("status")
+    (since,) = [one["since"] for one in told["datasets"]["orders"] if one["batch"] == day]
+    assert since == "refused"
+    assert told["last_published"]["orders"] == {"batch": day, "version": 1, "rows": 1}
+    assert told["last_published"]["marked"] is None
+
+    deliver(shop, day, "7,8.00\n")
+    left = shop.json("batch", "run", "orders", day, "--no-publish")
+    assert left["branch"] in shop.run("status").out
+    assert shop.run("lake", "discard", left["branch"]).code == 0
+    assert day not in shop.run("status").out.partition("last")[2].partition("\n")[2]
+    deliver(shop, day, "7,7.00\n")
+    assert shop.run("batch", "run", "orders", day).code == 0
+    assert line not in shop.run("status").out
 
 
 REFUSED = [

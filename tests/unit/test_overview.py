@@ -6,8 +6,8 @@ from zoneinfo import ZoneInfo
 from lakewarden.batch.calendar import Calendar
 from lakewarden.batch.delivery.keys import parse_key
 from lakewarden.batch.history import BatchRecord, RunRecord
-from lakewarden.batch.overview import BatchState, overview
-from lakewarden.cli.status import chart
+from lakewarden.batch.overview import BatchState, last_published, overview
+from lakewarden.cli.status import chart, headline, troubles
 from lakewarden.lake.model import Contribution, Publication
 
 NOW = datetime(2024, 1, 6, 7, 30, tzinfo=UTC)
@@ -29,10 +29,11 @@ def ran(
     why: str = "too-many-misfits",
     error: str | None = None,
     rebuilds: tuple[str, ...] = (),
+    at: datetime = NOW,
 ) -> RunRecord:
     told = [BatchRecord(one, None, None, why if one == left_out else None) for one in batches]
     return RunRecord(
-        *("sales", batches[0], told, rebuilds, "run", NOW, outcome),
+        *("sales", batches[0], told, rebuilds, "run", at, outcome),
         version=None,
         records_in=None,
         loaded=None,
@@ -119,9 +120,77 @@ def test_the_newest_are_told() -> None:
     assert [one.batch for one in found] == ["2024-01-08", "2024-01-09"]
 
 
+LATER, EARLIER = NOW + timedelta(hours=1), NOW - timedelta(hours=1)
+
+
+def since(*runs: RunRecord, withdrawn: bool = False) -> str | None:
+    newest = published(2, "2024-01-01", 7, withdrawn=withdrawn)
+    (found,) = overview(None, [newest], runs, lambda _: False, NOW, most=9)
+    assert found.state == ("unpublished" if withdrawn else "published")
+    return found.since
+
+
+def test_a_correction_that_did_not_get_through_is_told_of_a_published_batch() -> None:
+    refused = ran("refused", "2024-01-01", error="tests-failed", at=LATER)
+    assert since(refused) == "refused"
+    assert since(refused, withdrawn=True) == "refused"
+    assert since(ran("ended after load", "2024-01-01", at=LATER)) == "failed"
+    set_without_it = ran("published", "2024-01-01", "2024-01-02", left_out="2024-01-01", at=LATER)
+    (first, *_) = overview(
+        None, [published(2, "2024-01-01", 7)], [set_without_it], lambda _: False, NOW, most=9
+    )
+    assert first.since == "refused"
+
+
+def test_what_is_over_or_said_nothing_is_not_told_of_a_published_batch() -> None:
+    assert since() is None
+    assert since(ran("published", "2024-01-01")) is None
+    assert since(ran("unchanged", "2024-01-01", at=LATER)) is None
+    assert since(ran("left", "2024-01-01", at=LATER)) is None
+    # looked at with --no-publish, and its branch discarded
+    assert since(ran("ended after audit", "2024-01-01", at=LATER)) is None
+    # refused while another run of the batch, begun before, was about to publish it
+    assert since(ran("refused", "2024-01-01", error="tests-failed", at=EARLIER)) is None
+    too_soon = ran("failed", "2024-01-01", error="not-settled", at=LATER)
+    assert since(too_soon, ran("published", "2024-01-01")) is None
+
+
+def test_the_last_published_batch_is_the_newest_by_its_key() -> None:
+    assert last_published([]) is None
+    every = [
+        published(4, "2024-01-03", 0, withdrawn=True),
+        published(3, "2024-01-01", 5),
+        published(2, "2024-01-03", 9),
+        published(1, "2024-01-02", 8),
+    ]
+    found = last_published(every)
+    assert found
+    assert (found.version, found.contribution.batch) == (1, "2024-01-02")
+
+
+def test_the_headline_tells_the_last_published_batch_also_when_the_chart_does_not() -> None:
+    missing = BatchState("2024-06-01", "missing", None, None, None, None, None)
+    line = str(headline("sales", [missing], published(3, "2024-01-02", 8)))
+    assert line == "sales  ·  last 2024-01-02: 8 rows, version 3"
+    assert str(headline("sales", [], None)) == "sales  no batch yet"
+    assert (
+        str(headline("sales", [missing], None)) == "sales  none of the last 1 batches is published"
+    )
+
+
+def test_a_correction_that_was_refused_is_a_line_of_the_status() -> None:
+    held = BatchState("2024-05", "published", None, 2, 70, "tests-failed", "refused")
+    out = BatchState("2024-06", "unpublished", None, 4, None, None, "failed")
+    fine = BatchState("2024-07", "published", None, 3, 70, None, None)
+    assert list(troubles("cases", [held, out, fine])) == [
+        "refused   2024-05  tests-failed (version 2 stays)  → lakewarden batch show cases 2024-05",
+        "failed    2024-06  (it stays unpublished)  → lakewarden batch show cases 2024-06",
+    ]
+
+
 def test_the_chart_has_a_sign_for_each_batch() -> None:
     def state(rows: int | None) -> BatchState:
-        return BatchState("2024-01-01", "published", None, 1, rows, None)
+        return BatchState("2024-01-01", "published", None, 1, rows, None, None)
 
     assert chart([state(rows) for rows in (0, 50, None, 100)]) == "▁▅·█"
     assert chart([state(0)]) == "▁"

@@ -16,6 +16,8 @@ from lakewarden.lake.model import Publication
 _CAME_TOO_SOON = frozenset(
     ("batch-unknown", "marker-missing", "not-settled", "delivery-moving", "lease-held")
 )
+# `batch run --no-publish`, and its branch was discarded: somebody looked at it, no more.
+_LOOKED_AT = "ended after audit"
 PUBLISHED, UNPUBLISHED, WAITING = "published", "unpublished", "waiting"
 # What somebody should look at; the first needs them most.
 TROUBLE = ("missing", "refused", "failed", "late", WAITING)
@@ -25,7 +27,9 @@ TROUBLE = ("missing", "refused", "failed", "late", WAITING)
 class BatchState:
     """One batch. `state`: what became of it (published, unpublished, refused, failed, running, …),
     `waiting` (delivered, and not run), or expected, late or missing. `due`: UTC, where there is a
-    calendar. `rows`: published ones. `error`: the code of the last run's."""
+    calendar. `rows`: published ones. `error`: the code of the last run's. `since`: refused or
+    failed, where a run that came after `version` ended so and changed nothing: a correction, say.
+    """
 
     batch: str
     state: str
@@ -33,6 +37,18 @@ class BatchState:
     version: int | None
     rows: int | None
     error: str | None
+    since: str | None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why somebody should look at it, if anybody should."""
+        return self.since or (self.state if self.state in TROUBLE else None)
+
+
+def last_published(publications: Iterable[Publication]) -> Publication | None:
+    """What holds the newest batch that is published, however old it is."""
+    held = [one for one in _newest(publications).values() if not one.contribution.withdrawn]
+    return max(held, key=lambda one: one.contribution.batch or "", default=None)
 
 
 def overview(
@@ -48,9 +64,7 @@ def overview(
 
     publications, runs: of the dataset, newest first. is_delivered: asked of batches that nothing
     else is known of."""
-    newest: dict[str, Publication] = {}
-    for publication in publications:
-        newest.setdefault(publication.contribution.batch or "", publication)
+    newest = _newest(publications)
     last: dict[str, RunRecord] = {}
     for run in runs:
         for one in () if run.rebuilds else run.batches:
@@ -74,6 +88,14 @@ def overview(
         )
         for batch in told
     ]
+
+
+def _newest(publications: Iterable[Publication]) -> Mapping[str, Publication]:
+    """Of each batch, by its key."""
+    newest: dict[str, Publication] = {}
+    for publication in publications:
+        newest.setdefault(publication.contribution.batch or "", publication)
+    return newest
 
 
 def _expected(
@@ -104,7 +126,16 @@ def _state(
     held = publication is not None and not publication.contribution.withdrawn
     rows = publication.contribution.counts.get("loaded") if publication and held else None
     version = publication.version if publication else None
-    return BatchState(batch, state, due, version, rows, _error(batch, run))
+    since = _since(batch, publication, run)
+    return BatchState(batch, state, due, version, rows, _error(batch, run), since)
+
+
+def _since(batch: str, publication: Publication | None, run: RunRecord | None) -> str | None:
+    """Of its last run, where that came after the publication and did not get through."""
+    if publication is None or run is None or run.at < publication.at or run.outcome == _LOOKED_AT:
+        return None
+    became = _outcome(batch, run)
+    return became if became in ("refused", "failed") else None
 
 
 def _error(batch: str, run: RunRecord | None) -> str | None:

@@ -11,9 +11,11 @@ from lakewarden.cli.output import console, plural, say, show_json, visible
 
 if TYPE_CHECKING:
     from lakewarden.batch.overview import BatchState
+    from lakewarden.lake.model import Branch, Publication
 
 _BATCHES = 40  # that the chart shows
 _LINES = 5  # of batches to look at, for each dataset
+_NAMED = 3  # branches; of more only their number is told
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -24,8 +26,11 @@ def status(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fa
 
     Example: lakewarden status
     """
+    from lakewarden.batch.overview import last_published
+
     opened = open_project(project, env, as_json=as_json)
     found = {name: opened.overview(name, most=_BATCHES) for name in opened.settings.dataset}
+    last = {name: last_published(opened.lake.publications(name)) for name in found}
     branches = opened.lake.branches()
     pin = opened.pin()
     if as_json:
@@ -40,19 +45,19 @@ def status(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fa
                     name: [dataclasses.asdict(one) for one in states]
                     for name, states in found.items()
                 },
+                "last_published": {name: one and _told(one) for name, one in last.items()},
             }
         )
         return
-    left = f", {plural(len(branches), 'branch', 'branches')}" if branches else ""
     say(
         f"{opened.settings.project}, {opened.env_name}: version {pin.version},"
-        f" {plural(len(pin.tables), 'table')}{left}"
+        f" {plural(len(pin.tables), 'table')}{_left(branches)}"
     )
     width = max(len(name) for name in found)
     for name, states in found.items():
         say()
-        console.print(_headline(name.ljust(width), states), soft_wrap=True)
-        for line in _troubles(name, states):
+        console.print(headline(name.ljust(width), states, last[name]), soft_wrap=True)
+        for line in troubles(name, states):
             say(f"  {line}")
 
 
@@ -65,19 +70,33 @@ def chart(states: "Sequence[BatchState]") -> str:
     )
 
 
-def _headline(name: str, states: "Sequence[BatchState]") -> Text:
-    published = [one for one in states if one.rows is not None]
-    if not published:
+def headline(name: str, states: "Sequence[BatchState]", last: "Publication | None") -> Text:
+    """The chart, and the last published batch, also where that is older than what the chart
+    shows."""
+    if last is None:
         told = (
             f"  none of the last {len(states)} batches is published" if states else "  no batch yet"
         )
         return Text.assemble((visible(name), "bold"), told)
-    last = published[-1]
+    held = last.contribution
     return Text.assemble(
         (visible(name), "bold"),
-        f"  {chart(states)}  last {last.batch}: {plural(last.rows or 0, 'row')},"
+        f"  {chart(states)}  last {held.batch}: {plural(held.counts.get('loaded', 0), 'row')},"
         f" version {last.version}",
     )
+
+
+def _told(last: "Publication") -> Mapping[str, object]:
+    held = last.contribution
+    return {"batch": held.batch, "version": last.version, "rows": held.counts.get("loaded")}
+
+
+def _left(branches: "Sequence[Branch]") -> str:
+    if not branches:
+        return ""
+    names = ", ".join(visible(one.name) for one in branches)
+    named = f" ({names})" if len(branches) <= _NAMED else " (lakewarden lake branches)"
+    return f", {plural(len(branches), 'branch', 'branches')}{named}"
 
 
 _NEXT: Mapping[str, str] = {
@@ -89,16 +108,17 @@ _NEXT: Mapping[str, str] = {
 }
 
 
-def _troubles(dataset: str, states: "Sequence[BatchState]") -> "Sequence[str]":
+def troubles(dataset: str, states: "Sequence[BatchState]") -> "Sequence[str]":
     """What somebody should look at, the worst first, and what is expected next."""
     from lakewarden.batch.overview import TROUBLE
 
-    newest_first = [one for one in reversed(states) if one.state in TROUBLE]
-    bad = sorted(newest_first, key=lambda one: TROUBLE.index(one.state))
+    newest_first = [(one.trouble, one) for one in reversed(states)]
+    found = [(trouble, one) for trouble, one in newest_first if trouble]
+    bad = sorted(found, key=lambda told: TROUBLE.index(told[0]))
     lines = [
-        f"{one.state:<9} {one.batch}  {_why(one)}→ "
-        + _NEXT[one.state].format(dataset=dataset, batch=one.batch)
-        for one in bad[:_LINES]
+        f"{trouble:<9} {one.batch}  {_why(one)}→ "
+        + _NEXT[trouble].format(dataset=dataset, batch=one.batch)
+        for trouble, one in bad[:_LINES]
     ]
     if len(bad) > _LINES:
         lines.append(f"and {len(bad) - _LINES} more: lakewarden batch list --expected")
@@ -109,8 +129,11 @@ def _troubles(dataset: str, states: "Sequence[BatchState]") -> "Sequence[str]":
 
 
 def _why(state: "BatchState") -> str:
-    if state.error:
-        return f"{state.error}  "
-    if state.due and state.state in ("late", "missing"):
-        return f"was due {state.due:%Y-%m-%d %H:%M} UTC  "
-    return ""
+    told = [state.error or ""]
+    if state.since:
+        stays = "it stays unpublished" if state.rows is None else f"version {state.version} stays"
+        told.append(f"({stays})")
+    elif not state.error and state.due and state.state in ("late", "missing"):
+        told.append(f"was due {state.due:%Y-%m-%d %H:%M} UTC")
+    line = " ".join(filter(None, told))
+    return f"{line}  " if line else ""
