@@ -201,17 +201,13 @@ class Settings(BaseSettings):
         return wanted, self.env[wanted]
 
     def catalog_uri(self, env: EnvSettings) -> str:
-        """The catalog's URI, with a relative SQLite path made absolute. Raises SettingsInvalid."""
+        """The catalog's URI, with a relative SQLite path made absolute."""
         uri = env.catalog.uri.get_secret_value()
         relative = re.fullmatch(r"sqlite:///(?!/)(.+)", uri)
         if relative is None:
             return uri
-        if "?" in str(self.root):  # where a database URL's path ends; the file would lie elsewhere
-            raise SettingsInvalid(
-                f"the path of the project holds a question mark: {self.root}",
-                hint="Give its folder another name.",
-            )
-        return f"sqlite:///{self.root / relative[1]}"
+        root = str(self.root).replace("%", "%25").replace("?", "%3F")  # it becomes part of a URL
+        return f"sqlite:///{root}/{relative[1]}"
 
 
 class LocalEndpoint(_Model):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from lakewarden.errors import LakewardenError
 from lakewarden.settings import (
@@ -259,10 +260,10 @@ def test_a_relative_catalog_lies_in_the_project(tmp_path: Path, uri: str, found:
     assert read.catalog_uri(read.env["dev"]) == found.format(root=read.root)
 
 
-def test_a_catalog_cannot_lie_behind_a_question_mark(tmp_path: Path) -> None:
-    read = settings(tmp_path / "a lake?", TEXT)
-    with pytest.raises(SettingsInvalid, match="question mark"):
-        read.catalog_uri(read.env["dev"])
+def test_a_catalog_lies_in_the_project_whatever_its_name(tmp_path: Path) -> None:
+    read = settings(tmp_path / "50%20 of? a#lake", TEXT)
+    uri = read.catalog_uri(read.env["dev"])
+    assert make_url(uri).database == str(read.root / ".lakewarden" / "catalog.db")
 
 
 # ── the local stack ─────────────────────────────────────────────────────────────────────────────
