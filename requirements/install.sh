@@ -118,7 +118,7 @@ main() {
         "$uv" venv --quiet --clear --no-python-downloads --prompt lakewarden \
             --python "$python" .venv
     fi
-    say "Installing into .venv (about 700 MB the first time)"
+    say "Installing into .venv (1.1 GB the first time)"
     rm -f .venv/.lakewarden
     if [ -t 2 ]; then quiet=; else quiet=--quiet; fi
     in_venv="--python .venv/bin/python --no-build-isolation --compile-bytecode $quiet"
