@@ -1,6 +1,7 @@
 """Mends touch one record of one file, and of it only what they name."""
 
 import gzip
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
@@ -14,6 +15,7 @@ from lakewarden.batch.quarantine import newest_quarantine, read
 from lakewarden.errors import Refused
 from lakewarden.wiring import Project
 from tests.local.shop import connect_project
+from tests.local.test_cli import lakewarden as command
 from tests.stack import LocalStack
 
 DAY = "2024-03-01"
@@ -70,6 +72,13 @@ def rows(project: Project, table: str) -> list[tuple[object, ...]]:
             f"SELECT id, v, price::VARCHAR, _line FROM raw.{table} ORDER BY _line"
         ).fetchall()
     return found
+
+
+@pytest.fixture(scope="module")
+def one_misfit(local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("one")
+    make(root, local_stack, {"a.csv": TWIN}, ("a", "long", CSV))
+    return root
 
 
 def replayed(project: Project, *corrections: Correction) -> None:
@@ -191,3 +200,71 @@ def test_a_field_of_what_has_other_fields_cannot_be_set(
         project.mend("things", DAY, [Correction(3, raw="2,3,,")])
     replayed(project, Correction(3, raw="2,3,1.5"))
     assert rows(project, "a")[1] == (2, 3, "1.50000000", 3)
+
+
+def test_a_mend_is_checked_as_a_record_in_the_middle_of_a_file(
+    local_stack: LocalStack, tmp_path: Path
+) -> None:
+    project = make(tmp_path, local_stack, {"a.csv": TWIN}, ("a", "long", CSV))
+    for mended in (
+        [Correction(3, raw="\ufeff2,20,")],  # at the start of a file it would be no text
+        [Correction(3, raw="2,many,")],
+        [Correction(3, raw="2,20,,")],
+    ):
+        with pytest.raises(MendDoesNotFit, match="record 3"):
+            project.mend("things", DAY, mended)
+    replayed(project, Correction(3, raw="2,20,"))
+
+
+@pytest.mark.parametrize("mark", ["le", "be"])
+@pytest.mark.parametrize("bits", [16, 32])
+def test_the_order_of_bytes_is_that_of_the_file(
+    local_stack: LocalStack, tmp_path: Path, bits: int, mark: str
+) -> None:
+    source = f"{{format: csv, csv_options: {{encoding: utf-{bits}}}}}"
+    body = "\ufeffid,v,price\n1,\u8868,\noops,\u8868,\n".encode(f"utf-{bits}-{mark}")
+    project = make(tmp_path, local_stack, {"a.csv": body}, ("a", "string", source))
+    shown = command("quarantine", "show", "things", DAY, "--reveal", "--json", at=tmp_path)
+    assert [one["raw"] for one in shown.json] == ["oops,\u8868,"]
+    replayed(project, Correction(3, values={"id": "7"}))
+    assert rows(project, "a") == [(1, "\u8868", None, 2), (7, "\u8868", None, 3)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given", "code"),
+    [
+        (["--record", "3", "--set", "v=\udcff"], None, "mend-impossible"),
+        (["--record", "3", "--set", "\udcff=5"], None, "mend-impossible"),
+        (["--record", "3", "--raw", "2,\udcff,"], None, "mend-impossible"),
+        (["--from", "-"], "[" * 100_000, "corrections-invalid"),
+        (["--from", "-"], "9" * 5000, "corrections-invalid"),
+        (["--from", "-"], [{"line": True, "file": "a.csv", "raw": "2,2,"}], "corrections-invalid"),
+        (["--from", "-"], [{"line": 3, "file": "a.csv", "raw": "2,\udcff,"}], "mend-impossible"),
+        (
+            ["--from", "-"],
+            [{"line": 3, "file": "a.csv", "raw": f"2,{n},"} for n in range(2)],
+            "mend-impossible",
+        ),
+    ],
+)
+def test_what_cannot_be_a_mend_is_told_and_nothing_is_kept(
+    one_misfit: Path, arguments: list[str], given: object, code: str
+) -> None:
+    stdin = given if isinstance(given, str) else json.dumps(given)
+    mend = ["quarantine", "mend", "things", DAY, "--json"]
+    answer = command(*mend, *arguments, at=one_misfit, stdin=stdin)
+    error = answer.json["error"]
+    assert (answer.code, error["code"]) == (2, code)
+    assert error["hint"]
+    shown = command("quarantine", "show", "things", DAY, "--json", at=one_misfit)
+    assert [one["mended"] for one in shown.json] == [False]
+
+
+def test_a_json_record_that_is_nested_too_deeply_cannot_be_set(
+    local_stack: LocalStack, tmp_path: Path
+) -> None:
+    body = b'{"id": "oops", "more": %s%s}\n' % (b"[" * 800, b"]" * 800)
+    source = "{format: json}"
+    project = make(tmp_path, local_stack, {"a.json": body}, ("a", "string", source))
+    with pytest.raises(MendImpossible, match="JSON"):
+        project.mend("things", DAY, [Correction(1, values={"id": "1"})])

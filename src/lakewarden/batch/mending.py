@@ -4,10 +4,11 @@ Only quarantined records can be mended, and only by what their table takes: what
 fit is refused here, and not in the next run.
 """
 
+import codecs
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -29,6 +30,7 @@ from lakewarden.batch.model import Dataset, Misfit
 from lakewarden.batch.parsing.parse import Part, Shape, diagnose
 from lakewarden.batch.parsing.read import columns_in, targets
 from lakewarden.batch.parsing.records import count, record_form
+from lakewarden.batch.parsing.unpack import unpacked
 from lakewarden.batch.quarantine import list_quarantines, newest_quarantine, read
 from lakewarden.batch.receipts import Receipt, receipts_of
 from lakewarden.errors import Refused, WrongUsage
@@ -63,16 +65,22 @@ class Correction:
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """What mending needs to know of the batch: `receipts` are those of the last run that put
-    anything in quarantine, `mends` those that there are."""
+class _Delivery:
+    """A batch as a run met it, by the run's receipts."""
 
     dataset: Dataset
     batch: str
-    templates: Mapping[str, Template]
     receipts: Sequence[Receipt]
-    mends: Overlay
     objects: Objects
+
+
+@dataclass(frozen=True)
+class _Bench(_Delivery):
+    """What mending needs to know of the batch: `receipts` are those of the last run that put
+    anything in quarantine, `mends` those that there are."""
+
+    templates: Mapping[str, Template]
+    mends: Overlay
     scratch: Path
 
 
@@ -96,10 +104,10 @@ def mend(
     bench = _Bench(
         dataset,
         batch,
-        templates,
         receipts_of(objects, dataset.name, newest.run),
-        overlay(read_mends(objects, dataset.name, batch)),
         objects,
+        templates,
+        overlay(read_mends(objects, dataset.name, batch)),
         scratch,
     )
     every = list_quarantines(objects, dataset.name, batch)
@@ -119,6 +127,8 @@ def _made(
 ) -> Sequence[Mend]:
     """quarantines: those of the batch, the newest run's first; it is the one meant, unless it does
     not have the record."""
+    for correction in corrections:
+        _check_is_text(correction)
     wanted = {one.line for one in corrections}
     found = [
         [one for one in kept if one.line in wanted and _is_delivered(bench, one)]
@@ -126,8 +136,15 @@ def _made(
     ]
     made: dict[str, list[Mend]] = {}
     shapes: dict[str, Shape] = {}
+    met: set[tuple[str, int]] = set()
     for correction in corrections:
         misfit = _one(found, correction)
+        if (misfit.file, misfit.line) in met:
+            raise MendImpossible(
+                f"{misfit.file}, record {misfit.line}: it is to be mended twice",
+                hint="Nothing was kept. Say once how the record should have read.",
+            )
+        met.add((misfit.file, misfit.line))
         if misfit.file not in shapes:
             shapes[misfit.file] = _shape(bench, misfit.file)
         shape = shapes[misfit.file]
@@ -150,6 +167,18 @@ def _made(
     return [one for mends in made.values() for one in mends]
 
 
+def _check_is_text(correction: Correction) -> None:
+    """What a terminal or JSON gives may hold halves of characters."""
+    for text in (correction.raw or "", *correction.values, *correction.values.values()):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise MendImpossible(
+                f"record {correction.line}: what it should read is not text in UTF-8",
+                hint="Write it in UTF-8; it is kept and checked so, however the file is encoded.",
+            ) from None
+
+
 def _is_delivered(bench: _Bench, misfit: Misfit) -> bool:
     """Whether the last run met the same bytes, as far as it is known."""
     keys = _keys(bench, misfit.file)
@@ -157,8 +186,8 @@ def _is_delivered(bench: _Bench, misfit: Misfit) -> bool:
     return not (known - {None}) or misfit.file_sha256 in known
 
 
-def _keys(bench: _Bench, file: str) -> Collection[str]:
-    landings = landings_of(bench.dataset, bench.batch, bench.objects.bucket)
+def _keys(delivery: _Delivery, file: str) -> Collection[str]:
+    landings = landings_of(delivery.dataset, delivery.batch, delivery.objects.bucket)
     return {
         landing.prefix + file.removeprefix(f"{landing.part}/" if landing.part else "")
         for landing in landings
@@ -200,22 +229,57 @@ def _shape(bench: _Bench, file: str) -> Shape:
             f"{file} is Parquet, whose rows cannot be mended", hint="Deliver it mended."
         )
     options = source.csv_options
-    version = _version(bench, file)
+    version = _pinned(bench, file)
+    if version is None:
+        raise DeliveryUnknown(
+            f"{file}: the receipts of the run do not say which object it was, or it is gone",
+            hint="Deliver the batch mended.",
+        )
     columns = columns_in(bench.objects, version, template, max_bytes=bench.dataset.max_bytes)
-    return Shape(source.format, columns, targets(template, options), options)
+    encoding = _in_order(options.encoding, bench, version)
+    told = replace(options, encoding=encoding)
+    return Shape(source.format, columns, targets(template, options), told)
 
 
-def _version(bench: _Bench, file: str) -> ObjectVersion:
-    """The delivered file that the run had pinned."""
-    keys = _keys(bench, file)
-    for receipt in bench.receipts:
+def _pinned(delivery: _Delivery, file: str) -> ObjectVersion | None:
+    """The delivered file that the run had pinned, where it is known and still there."""
+    keys = _keys(delivery, file)
+    for receipt in delivery.receipts:
         for one in receipt.objects:
-            if one.key in keys and (found := bench.objects.head(one.key, one.version_id)):
+            if one.key in keys and (found := delivery.objects.head(one.key, one.version_id)):
                 return found
-    raise DeliveryUnknown(
-        f"{file}: the receipts of the run do not say which object it was, or it is gone",
-        hint="Deliver the batch mended.",
-    )
+    return None
+
+
+# Where an encoding leaves the order of bytes to each file, the mark that it begins with says it.
+_ORDERS = {
+    "utf-16": {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"},
+    "utf-32": {codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be"},
+}
+
+
+def encoding_of(
+    dataset: Dataset, batch: str, run: str, file: str, encoding: str, *, objects: Objects
+) -> str:
+    """In what a record out of the middle of a file that a run met is encoded: `encoding` is what
+    the template says, which may leave the order of bytes to the file."""
+    if encoding not in _ORDERS:
+        return encoding
+    delivery = _Delivery(dataset, batch, receipts_of(objects, dataset.name, run), objects)
+    version = _pinned(delivery, file)
+    return _in_order(encoding, delivery, version) if version else encoding
+
+
+def _in_order(encoding: str, delivery: _Delivery, version: ObjectVersion) -> str:
+    if encoding not in _ORDERS:
+        return encoding
+    start = b""
+    for piece in unpacked(delivery.objects.stream(version), max_bytes=delivery.dataset.max_bytes):
+        start += piece
+        if len(start) >= len(codecs.BOM_UTF32):
+            break
+    orders = _ORDERS[encoding].items()
+    return next((told for mark, told in orders if start.startswith(mark)), encoding)
 
 
 def _text(misfit: Misfit, shape: Shape) -> str:
@@ -254,14 +318,15 @@ def _json_with(raw: str, values: Mapping[str, str]) -> str:
             parse_constant=_Number,
             object_pairs_hook=once,
         )
-    except ValueError:
-        record = None
-    if not isinstance(record, dict):
-        raise MendImpossible(
-            "the record is not a JSON object whose fields are there once, so none can be set",
-            hint="Give the whole record with --raw.",
-        )
-    return _json({**record, **values})
+        if isinstance(record, dict):
+            return _json({**record, **values})
+    except (ValueError, RecursionError):  # whose text would quote the record
+        pass
+    raise MendImpossible(
+        "the record is not a JSON object whose fields are there once (or it is nested too"
+        " deeply), so none can be set",
+        hint="Give the whole record with --raw.",
+    )
 
 
 def _json(value: object) -> str:
@@ -337,14 +402,18 @@ def _check_is_one(raw: str, shape: Shape, misfit: Misfit) -> None:
 
 
 def _check_fit(mends: Sequence[Mend], shape: Shape, bench: _Bench) -> None:
-    """As the load would read them, all of one file at once."""
+    """As the load would read them, all of one file at once, after another record: a parser may
+    drop what a file begins with."""
     with TemporaryDirectory(dir=bench.scratch) as folder:
         path = Path(folder, "mended.txt")
-        path.write_bytes(b"".join(one.raw.encode() + b"\n" for one in mends))
-        part = Part(path, mends[0].file, 1, len(mends), shape, has_nul=True, doubtful=True)
+        records = [_before(shape), *(one.raw for one in mends)]
+        path.write_bytes(b"".join(record.encode() + b"\n" for record in records))
+        part = Part(path, mends[0].file, 0, len(records), shape, has_nul=True, doubtful=True)
         with connect(DuckConfig(Path(folder), threads=1)) as connection:
             defects = diagnose(connection, part)[1]
     for defect in defects:
+        if not defect.number:  # whether that record fits does not matter
+            continue
         column = f", column {defect.column}" if defect.column else ""
         one = mends[defect.number - 1]
         raise MendDoesNotFit(
@@ -352,3 +421,12 @@ def _check_fit(mends: Sequence[Mend], shape: Shape, bench: _Bench) -> None:
             f" {defect.message}",
             hint="Nothing was kept. Mend it as the table's template wants it.",
         )
+
+
+def _before(shape: Shape) -> str:
+    """A record with as many fields as the file's, so that it is not cut out."""
+    if shape.format is FileFormat.JSON:
+        return "{}"
+    options = shape.options
+    free = next(c for c in "abcd" if c not in (options.delimiter, options.quote, options.escape))
+    return free + options.delimiter * (len(shape.columns) - 1)

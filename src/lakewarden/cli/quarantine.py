@@ -40,7 +40,7 @@ from lakewarden.errors import WrongUsage
 if TYPE_CHECKING:
     from lakewarden.batch.history import RunRecord
     from lakewarden.batch.mending import Correction
-    from lakewarden.batch.model import Misfit
+    from lakewarden.batch.model import Dataset, Misfit
     from lakewarden.batch.quarantine import QuarantineFile
     from lakewarden.wiring import Project
 
@@ -124,8 +124,9 @@ def show(
     from lakewarden.batch.mends import overlay, read_mends
 
     opened = open_project(project, env, as_json=as_json)
-    encodings = _Encodings(opened, dataset)
+    known = opened.dataset(dataset)
     file = quarantine.newest_quarantine(opened.objects, dataset, which)
+    encodings = _Encodings(opened, known, file)
     kept = quarantine.read(opened.objects, file.key)
     mended = overlay(read_mends(opened.objects, dataset, file.batch)) if file.batch else {}
 
@@ -197,18 +198,32 @@ def _row(one: "Misfit", encodings: "_Encodings", *, reveal: bool) -> dict[str, o
 
 
 class _Encodings:
-    """How the files of a dataset are encoded, as far as its templates say so today."""
+    """How the files that a run met are encoded, as far as the dataset's templates say so today."""
 
-    def __init__(self, opened: "Project", dataset: str) -> None:
-        self._tables = opened.dataset(dataset).tables
+    def __init__(self, opened: "Project", dataset: "Dataset", kept: "QuarantineFile") -> None:
+        self._dataset = dataset
         self._templates = opened.templates
+        self._objects = opened.objects
+        self._kept = kept
+        self._known: dict[str, str] = {}
 
     def text(self, one: "Misfit") -> str:
         """A record as text; bytes that are none are spelled out."""
-        return one.raw.decode(self._encoding(one.file), "backslashreplace")
+        if one.file not in self._known:
+            self._known[one.file] = self._found(one.file)
+        return one.raw.decode(self._known[one.file], "backslashreplace")
 
-    def _encoding(self, file: str) -> str:
-        for table, glob in self._tables.items():
+    def _found(self, file: str) -> str:
+        from lakewarden.batch.mending import encoding_of
+
+        told = self._told(file)
+        batch, run = self._kept.batch, self._kept.run
+        if batch is None:
+            return told
+        return encoding_of(self._dataset, batch, run, file, told, objects=self._objects)
+
+    def _told(self, file: str) -> str:
+        for table, glob in self._dataset.tables.items():
             source = self._templates[table].source
             if source and fnmatchcase(file, glob):
                 return source.csv_options.encoding
@@ -314,7 +329,7 @@ def _read_corrections(source: str) -> "Sequence[Correction]":
         return [_correction(one) for one in json.loads(text)]
     except OSError as error:
         raise CorrectionsInvalid(f"{source} cannot be read: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError):  # whose text would quote a record
+    except (ValueError, TypeError, RecursionError):  # whose text would quote a record
         raise CorrectionsInvalid(
             f"{source} is not what `quarantine show --reveal --json` prints",
             hint="It is a list of objects with file, line and raw.",
@@ -325,6 +340,6 @@ def _correction(one: object) -> "Correction":
     from lakewarden.batch.mending import Correction
 
     match one:
-        case {"line": int(line), "file": str(file), "raw": str(raw)}:
+        case {"line": int(line), "file": str(file), "raw": str(raw)} if not isinstance(line, bool):
             return Correction(line, file, raw)
     raise ValueError("not a record in quarantine")
