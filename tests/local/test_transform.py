@@ -264,7 +264,10 @@ def test_a_model_that_fails_is_told_without_its_data(
     for file in (folder / "artifacts").iterdir():
         assert "secret" not in file.read_text(), file.name
     log = (folder / "artifacts" / "dbt.log").read_text()
-    assert ("withheld" in log) == (materialized == "table")  # a view is not computed by dbt
+    computed = materialized == "table"  # a view is not computed by dbt
+    assert ("withheld" in log) == computed
+    kept = f"ops/batches/orders/{loaded.run.id}/dbt/dbt.log in the bucket"
+    assert (kept in (error.value.hint or "")) == computed
 
 
 @pytest.mark.parametrize(

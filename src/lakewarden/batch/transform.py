@@ -19,7 +19,6 @@ from lakewarden.batch.limits import MemoryLimitTooLow, ScratchFull, local_troubl
 from lakewarden.batch.model import Loaded, ModelOutput, TestResult, Transformed
 from lakewarden.batch.models.project import DbtProject, graph_of, read_manifest
 from lakewarden.batch.models.runner import (
-    IN_THE_LOG,
     DbtSite,
     brief,
     clear_site,
@@ -38,6 +37,7 @@ from lakewarden.batch.models.selection import (
     settled,
 )
 from lakewarden.batch.models.write_back import Output, put, write_back
+from lakewarden.batch.receipts import PREFIX
 from lakewarden.batch.scan import scan
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.errors import Failed, LakewardenError
@@ -236,7 +236,10 @@ def _build(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> None:
     others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     message = f"model {first.node.name} failed{others}: {brief(first.message or '')}"
     troubles = (_trouble(f"model {r.node.name} failed", r.message or "") for r in failed)
-    raise next(filter(None, troubles), None) or ModelFailed(message, hint=IN_THE_LOG)
+    run = stage.loaded.run
+    log = f"{PREFIX}{run.dataset}/{run.id}/dbt/dbt.log in the bucket"
+    hint = f"{log} has more of it, but no value of the data."
+    raise next(filter(None, troubles), None) or ModelFailed(message, hint=hint)
 
 
 def _write(

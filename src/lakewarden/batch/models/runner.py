@@ -32,7 +32,7 @@ _KEPT = {
     "build": {"manifest.json": "manifest.json", "run_results.json": "run_results.json"},
     "test": {"manifest.json": "manifest.json", "run_results.json": "test_results.json"},
 }
-IN_THE_LOG = "dbt.log, kept with the run's receipts, has more of it, but no value of the data."
+_IN_THE_LOG = "dbt.log, kept with the run's receipts, has more of it, but no value of the data."
 _WITHHELD = "(withheld: it may quote a value)"
 _SHORT = 8  # characters; a shorter line of a message is looked for as a whole line only
 _LONGEST_MESSAGE = 500  # characters; the log has the whole
@@ -236,7 +236,7 @@ def _explained(error: BaseException, site: DbtSite, command: str) -> BaseExcepti
     # Parsing asks the database nothing, so what it says is of the project's files.
     told = _on_one_line(str(error)) if command == "parse" else brief(str(error))
     message = f"dbt refuses the project {site.project}: {told}"
-    return DbtProjectInvalid(message, hint=IN_THE_LOG)
+    return DbtProjectInvalid(message, hint=_IN_THE_LOG)
 
 
 def brief(message: str) -> str:
