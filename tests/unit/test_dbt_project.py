@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from lakewarden.batch.models.project import DbtProjectMissing, project_digest
+from lakewarden.batch.models.project import (
+    DbtProject,
+    DbtProjectMissing,
+    project_digest,
+    read_manifest,
+)
+from lakewarden.batch.models.runner import DbtProjectInvalid, DbtSite
 
 
 @pytest.fixture
@@ -50,6 +56,19 @@ def test_links_that_lead_nowhere_or_back_are_passed_over(project: Path) -> None:
         (project / "models" / name).symlink_to("..")
         (project / "models" / "logs" / name).symlink_to(project.parent)
     assert project_digest(project) == before
+
+
+def test_what_dbt_does_not_find_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """dbt itself reads the links that lead nowhere, and ends."""
+    (project / "models" / "gone.sql").symlink_to("nowhere")
+
+    def parse(*_: object, **__: object) -> None:
+        (project / "models" / "gone.sql").stat()
+
+    monkeypatch.setattr("lakewarden.batch.models.project.invoke", parse)
+    site = DbtSite(project, project / "site")
+    with pytest.raises(DbtProjectInvalid, match=r"gone\.sql"):
+        read_manifest(DbtProject(project, project / "cache"), site, variables={})
 
 
 def test_what_lies_behind_links_counts(

@@ -72,6 +72,7 @@ def ask(connection: "DuckDBPyConnection", sql: str) -> tuple[Sequence[str], Iter
 
     One statement that only reads. Raises QueryInvalid, QueryTooBig and StorageUnavailable, the
     rows too."""
+    _check_is_text(sql)
     with _told():
         _check_reads(connection, sql)
         result = _interruptibly(connection, lambda: connection.execute(sql))
@@ -104,6 +105,21 @@ def _unique(name: str, before: Sequence[str]) -> str:
         number += 1
         found = f"{name}_{number}"
     return found
+
+
+def no_text() -> QueryInvalid:
+    """The error of a query that is not text."""
+    return QueryInvalid("the query is not text in UTF-8", hint="Write it in UTF-8, without NUL.")
+
+
+def _check_is_text(sql: str) -> None:
+    """DuckDB reads up to a NUL and passes over the rest."""
+    try:
+        if b"\0" not in sql.encode():
+            return
+    except UnicodeEncodeError:  # what a terminal gave for bytes that are none
+        pass
+    raise no_text()
 
 
 def _check_reads(connection: "DuckDBPyConnection", sql: str) -> None:

@@ -53,7 +53,7 @@ def query(
     if branch is not None and at is not None:
         raise BothBranchAndVersion("--branch and --at exclude each other", hint="Leave out one.")
     opened = open_project(project, env, as_json=as_json)
-    text = sys.stdin.read() if sql == "-" else sql
+    text = _read() if sql == "-" else sql
     pin = opened.pin(branch=branch, at=at)
     with opened.session(pin) as session:
         from lakewarden.batch.query import ask, read_only
@@ -65,6 +65,15 @@ def query(
             show_json_rows(dict(zip(columns, row, strict=True)) for row in taken)
         else:
             _show(columns, list(islice(rows, (most or _SHOWN) + 1)), most or _SHOWN)
+
+
+def _read() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        from lakewarden.batch.query import no_text
+
+        raise no_text() from None
 
 
 def _show(columns: "Sequence[str]", rows: "Sequence[Row]", most: int) -> None:

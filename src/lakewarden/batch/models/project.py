@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from lakewarden.batch.models.runner import DATABASE, DbtSite, invoke
+from lakewarden.batch.models.runner import DATABASE, DbtProjectInvalid, DbtSite, invoke
 from lakewarden.batch.models.selection import Graph, Kind, LakeMark, ModelMarkInvalid, Node, Write
 from lakewarden.errors import WrongUsage
 
@@ -91,7 +91,13 @@ def read_manifest(
     cached = _load(path)
     if cached is not None:
         return cached
-    result = invoke(site, "parse", ["--no-write-json"], variables=variables)
+    try:
+        result = invoke(site, "parse", ["--no-write-json"], variables=variables)
+    except FileNotFoundError as error:
+        raise DbtProjectInvalid(
+            f"dbt cannot read {error.filename}: {error.strerror}",
+            hint="If it is a link that leads nowhere, mend or remove it.",
+        ) from error
     manifest: Manifest = result.result  # type: ignore[assignment]  # what `parse` returns
     if not manifest.env_vars and b"env_var" not in _settings(project.folder):
         try:
