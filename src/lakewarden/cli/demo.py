@@ -1,7 +1,10 @@
 """lakewarden demo: the main job on real data, and bad deliveries being refused."""
 
 import csv
+import os
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from lakewarden.cli.init import write_example
+from lakewarden.cli.demo_folder import make_project, record
 from lakewarden.cli.options import AsJson
 from lakewarden.cli.output import begin, console, plural, say, show_json, show_table
-from lakewarden.errors import Failed, Refused, WrongUsage
+from lakewarden.errors import Failed, Refused
 
 if TYPE_CHECKING:
     from lakewarden.batch.conductor import Outcome, StageDone
@@ -26,11 +29,7 @@ if TYPE_CHECKING:
 
 _GOOD_DAYS = (date(2013, 1, 1), date(2013, 1, 2), date(2013, 1, 3))
 _FOLDER = Path("lakewarden-demo")
-_MARK = ".lakewarden/demo"  # a folder with it is ours to make anew
-
-
-class FolderTaken(WrongUsage):
-    """The demonstration's folder holds something else."""
+_BROKEN = "flights_leave_on_the_day_of_their_batch"  # the dbt test that the last delivery breaks
 
 
 class DemoBroken(Failed):
@@ -60,15 +59,18 @@ def demo(
     """
     begin(as_json=as_json, quiet=True)
     began = time.perf_counter()
-    _make_project(folder)
-    with _stack(folder) as project:
-        story = _Story(project, folder, silent=as_json)
-        story.publish_good_days()
-        for trouble in _troubles():
-            story.refuse(trouble)
-        story.mend(_troubles()[2])
-        story.show_marts()
-        result = story.result()
+    make_project(folder)
+    try:
+        with _stack(folder) as project:
+            story = _Story(project, folder, silent=as_json)
+            story.publish_good_days()
+            for trouble in _troubles():
+                story.refuse(trouble)
+            story.mend(_troubles()[2])
+            story.show_marts()
+            result = story.result()
+    finally:
+        record(folder)  # also of one that was stopped: its deliveries are no one else's
     if as_json:
         show_json({**result, "seconds": round(time.perf_counter() - began, 1)})
     else:
@@ -81,7 +83,7 @@ def _troubles() -> Sequence[_Trouble]:
     fourth, fifth = date(2013, 1, 4), date(2013, 1, 5)
     again = f"lakewarden batch deliver flights {fourth} DIR"
     look = f"lakewarden quarantine show flights {fourth}"
-    keep = f"lakewarden batch run flights {fifth} --no-publish"
+    keep = f"lakewarden batch run flights {fifth} --no-publish --accept {_BROKEN} --reason TEXT"
     return (
         _Trouble(fourth, "a file that was cut off on its way", damage.cut_off, again),
         _Trouble(fourth, "a record less than the manifest says", damage.lose_a_record, again),
@@ -127,7 +129,12 @@ class _Story:
             self._run("flights", str(trouble.day), folder)
         except Refused as error:
             self._refused.append(
-                {"batch": str(trouble.day), "what": trouble.title, "code": error.code}
+                {
+                    "batch": str(trouble.day),
+                    "what": trouble.title,
+                    "code": error.code,
+                    "next": trouble.go_on,
+                }
             )
             self._tell("yellow", "refused", error.message)
         else:
@@ -277,19 +284,6 @@ _NEXT = {
 }
 
 
-def _make_project(folder: Path) -> None:
-    """An empty project; one that an earlier demonstration left is made anew."""
-    if folder.exists() and (folder / _MARK).exists():
-        shutil.rmtree(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise FolderTaken(
-            f"{folder} is not empty", hint="Run it elsewhere, or choose a folder: --dir DIR"
-        )
-    write_example("flights", folder)
-    (folder / _MARK).parent.mkdir()
-    (folder / _MARK).touch()
-
-
 @contextmanager
 def _stack(folder: Path) -> "Iterator[Project]":
     """The project with its local stack up; nothing is left running."""
@@ -315,11 +309,25 @@ def _farewell(folder: Path, seconds: float) -> None:
     say()
     say(f"Done in {seconds:.0f} s; nothing is left running. The project stays in {folder}. Next:")
     for line in (
-        f"cd {folder} && lakewarden local up",
+        *to_have_the_command(),
+        f"cd {shlex.quote(str(folder))} && lakewarden local up",
         "lakewarden status",
         "lakewarden batch diff flights 2013-01-04",
         'lakewarden query "SELECT * FROM marts.route_performance LIMIT 10"',
         "lakewarden batch unpublish flights 2013-01-04",
-        "lakewarden init my-lake          (your own; its README.md says how)",
+        "lakewarden init ../my-lake       (your own; its README.md says how)",
+        "lakewarden local down",
     ):
         say(f"  {line}")
+
+
+def to_have_the_command() -> Sequence[str]:
+    """What to type first where the shell does not find `lakewarden`."""
+    if shutil.which("lakewarden"):
+        return []
+    programs, here = Path(sys.executable).parent, Path.cwd()
+    activate = programs / "activate"
+    if not activate.is_file():
+        return [f'PATH={shlex.quote(str(programs))}{os.pathsep}"$PATH"']
+    near = activate.relative_to(here) if activate.is_relative_to(here) else activate
+    return [f". {shlex.quote(str(near))}"]
