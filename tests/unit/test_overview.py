@@ -1,15 +1,22 @@
 """What there is of each batch: what is published counts for more than what a run says."""
 
+import tomllib
 from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import pytest
+
+import lakewarden
 from lakewarden.batch.calendar import Calendar
 from lakewarden.batch.delivery.keys import parse_key
 from lakewarden.batch.history import BatchRecord, RunRecord
 from lakewarden.batch.overview import BatchState, last_published, overview
 from lakewarden.cli.status import chart, headline, troubles
 from lakewarden.lake.model import Contribution, Publication
+from lakewarden.settings import DueSettings
 
+EXAMPLES = Path(lakewarden.__file__).parent / "examples"
 NOW = datetime(2024, 1, 6, 7, 30, tzinfo=UTC)
 DAILY = Calendar(
     "date", time(6), ZoneInfo("UTC"), timedelta(hours=2), first=parse_key("date", "2024-01-01")
@@ -195,3 +202,17 @@ def test_the_chart_has_a_sign_for_each_batch() -> None:
     assert chart([state(rows) for rows in (0, 50, None, 100)]) == "▁▅·█"
     assert chart([state(0)]) == "▁"
     assert chart([]) == ""
+
+
+@pytest.mark.parametrize("example", ["flights", "dpc", "events"])
+def test_of_an_example_nothing_is_missing(example: str) -> None:
+    """Its data are of the past: with a calendar every day since then would be."""
+    text = (EXAMPLES / example / "lakewarden.toml").read_text()
+    datasets = tomllib.loads(text)["dataset"]
+    assert not [name for name, told in datasets.items() if "due" in told]
+    # With the lines that show how, it has to be read as well.
+    datasets = tomllib.loads(text.replace("\n# due =", "\ndue ="))["dataset"]
+    assert example == "flights" or all(
+        DueSettings.model_validate(told["due"]).calendar(told["batch"])
+        for told in datasets.values()
+    )
