@@ -645,6 +645,15 @@ def test_lines_within_quotes_are_no_records_however_many_threads_read(deliver: D
     assert [found.rows[n][0] for n in range(1, 91)] == list(range(1, 91))
 
 
+@pytest.mark.parametrize("part_bytes", [1, 1 << 20])
+def test_only_a_file_begins_with_a_byte_order_mark(deliver: Deliver, part_bytes: int) -> None:
+    """In a record it is a character like any other, wherever the file is cut into parts."""
+    lines = [codecs.BOM_UTF8 + b"%d,%d,a,1.50,2013-01-31" % (n, n) for n in range(1, 5)]
+    found = deliver({"f": (PLAIN, b"\n".join(lines))}, part_bytes=part_bytes)["f"]
+    assert sorted(found.rows) == [1]
+    assert found.quarantined == {n: (n, lines[n - 1]) for n in range(2, 5)}
+
+
 @pytest.mark.parametrize("mebibytes", [3, 40])
 def test_a_record_longer_than_parsers_like(deliver: Deliver, mebibytes: int) -> None:
     lines = [b"1,1,a,1.50,2013-01-31", b"2,2,%b,1.50,2013-01-31" % (b"x" * (mebibytes << 20))]

@@ -3,6 +3,7 @@
 Every byte is read once, from the version that was pinned when the delivery was received.
 """
 
+import codecs
 import csv
 import hashlib
 import io
@@ -302,6 +303,8 @@ def _write_up_to(path: Path, pieces: Iterator[bytes], least: int) -> int:
     written = 0
     for piece in pieces:
         with path.open("ab" if written else "wb") as output:
+            if not written and piece.startswith(codecs.BOM_UTF8):  # DuckDB takes one off
+                output.write(codecs.BOM_UTF8)
             output.write(piece)
         written += len(piece)
         if written >= least:
