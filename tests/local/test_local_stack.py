@@ -19,10 +19,9 @@ import pytest
 from lakewarden.aws.clients import WrongAccount, check_account
 from lakewarden.aws.retry import StorageDenied
 from lakewarden.aws.s3 import S3Objects
-from lakewarden.local import health, ports, weed
+from lakewarden.local import ports, weed
 from lakewarden.local.health import ONCE
 from lakewarden.local.layout import Layout
-from lakewarden.local.ports import Ports
 from lakewarden.local.stack import (
     LocalFolderUnusable,
     StackConfig,
@@ -188,21 +187,6 @@ def test_what_is_stored_is_read_at_once_after_a_start(config: StackConfig) -> No
         down(config)
         objects = S3Objects(replace(up(config).connection, patience=ONCE), config.bucket)
         assert objects.get("k").body == b"x" * 20_000
-
-
-def test_every_volume_has_to_be_known_to_the_master(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The answers are SeaweedFS's own, shortened."""
-    found = Ports(master=1, volume=2, filer=3, s3=4, admin=5)
-    answers: dict[int, object] = {2: {"DiskStatuses": [{"dir": "d"}], "Volumes": [{"Id": 7}]}}
-    monkeypatch.setattr(health, "_get_json", lambda port, _path: answers.get(port))
-    assert not health.knows_volumes(found), "the master does not answer"
-    answers[1] = {"Volumes": {"DataCenters": {}, "Free": 0, "Max": 0}}
-    assert not health.knows_volumes(found)
-    racks = {"DefaultRack": {"127.0.0.1:2": [{"Id": 7, "Ttl": {"Count": 0}}, {"Id": 8}]}}
-    answers[1] = {"Volumes": {"DataCenters": {"DefaultDataCenter": racks}, "Free": 535}}
-    assert health.knows_volumes(found)
-    del answers[2]
-    assert not health.knows_volumes(found), "the volumes' server does not answer"
 
 
 def test_ports_that_were_taken_meanwhile_are_chosen_anew(config: StackConfig) -> None:

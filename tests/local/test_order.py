@@ -14,7 +14,7 @@ from textwrap import dedent
 
 import pytest
 
-from lakewarden.batch.run import newest_of_each
+from lakewarden.batch.published import newest_of_each
 from tests.local.shop import Rows, Shop, connect_project
 from tests.stack import LocalStack
 
@@ -185,8 +185,7 @@ def reference(local_stack: LocalStack, tmp_path_factory: pytest.TempPathFactory)
 def plainly(reference: Ledger, deliveries: Mapping[str, str]) -> Mapping[str, Rows]:
     """The tables that these deliveries give."""
     publications = reference.shop.project.lake.publications(DATASET)
-    held = [one.contribution.batch for one in newest_of_each(publications)]
-    out = sorted(batch for batch in held if batch and batch not in deliveries)
+    out = sorted(newest_of_each(publications).keys() - deliveries.keys())
     if out:
         reference.unpublish(*out)
     for batch, text in deliveries.items():

@@ -24,7 +24,7 @@ from lakewarden.batch.duck import DuckConfig
 from lakewarden.batch.model import Audited, Counts, LeftOut, Loaded, Published, Run, Transformed
 from lakewarden.batch.models.project import DbtProject, project_digest
 from lakewarden.batch.publish import publish
-from lakewarden.batch.receipts import PREFIX, Result, Told, receipt_of
+from lakewarden.batch.receipts import Result, Told, prefix_of, receipt_of
 from lakewarden.batch.transform import transform
 from lakewarden.batch.turns import Turns
 from lakewarden.errors import LakewardenError, Refused, TryAgain, WrongUsage
@@ -390,7 +390,7 @@ class Work:
             _log.warning("dbt's artifacts could not be kept", why=failure.message)
 
     def _prefix(self) -> str:
-        return f"{PREFIX}{self.current.dataset}/{self.current.id}/"
+        return prefix_of(self.current.dataset, self.current.id)
 
     @contextmanager
     def _branch(self, attempt: int) -> "Iterator[_KeptBranch]":

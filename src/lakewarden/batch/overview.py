@@ -10,6 +10,7 @@ from datetime import datetime
 
 from lakewarden.batch.calendar import Calendar, expectations, is_expected
 from lakewarden.batch.history import RunRecord
+from lakewarden.batch.published import newest_of_each
 from lakewarden.lake.model import Publication
 
 # Of runs that met no delivery, or not the whole of it yet: they say nothing of the batch.
@@ -47,7 +48,7 @@ class BatchState:
 
 def last_published(publications: Iterable[Publication]) -> Publication | None:
     """What holds the newest batch that is published, however old it is."""
-    held = [one for one in _newest(publications).values() if not one.contribution.withdrawn]
+    held = [one for one in newest_of_each(publications).values() if not one.contribution.withdrawn]
     return max(held, key=lambda one: one.contribution.batch or "", default=None)
 
 
@@ -64,7 +65,7 @@ def overview(
 
     publications, runs: of the dataset, newest first. is_delivered: asked of batches that nothing
     else is known of."""
-    newest = _newest(publications)
+    newest = newest_of_each(publications)
     last: dict[str, RunRecord] = {}
     for run in runs:
         for one in () if run.rebuilds else run.batches:
@@ -88,14 +89,6 @@ def overview(
         )
         for batch in told
     ]
-
-
-def _newest(publications: Iterable[Publication]) -> Mapping[str, Publication]:
-    """Of each batch, by its key."""
-    newest: dict[str, Publication] = {}
-    for publication in publications:
-        newest.setdefault(publication.contribution.batch or "", publication)
-    return newest
 
 
 def _expected(

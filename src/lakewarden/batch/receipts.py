@@ -333,10 +333,15 @@ def list_runs(
     ]
 
 
+def prefix_of(dataset: str, run: str) -> str:
+    """Where a run keeps its receipts, and what dbt left beside them."""
+    return f"{PREFIX}{dataset}/{run}/"
+
+
 def receipts_of(objects: Objects, dataset: str, run: str) -> list[Receipt]:
     """All receipts of one run, in order. Raises RunUnknown, ReceiptUnreadable, and StreamBroken
     where one was changed or removed since."""
-    found = Stream(objects, f"{PREFIX}{dataset}/{run}/").read()
+    found = Stream(objects, prefix_of(dataset, run)).read()
     if not found:
         raise RunUnknown(
             f"there is no run {quoted(run)} of dataset {quoted(dataset)}",

@@ -7,7 +7,7 @@ its models are built once. What is wrong with one of them concerns no other.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pyiceberg.table import Table
@@ -25,6 +25,7 @@ from lakewarden.batch.model import (
     LoadedBatch,
     Received,
 )
+from lakewarden.batch.published import newest, newest_of_each
 from lakewarden.batch.receive import BatchUnknown, NotReady, is_delivered, receive
 from lakewarden.batch.remade import Remade, remade
 from lakewarden.errors import Refused
@@ -68,11 +69,8 @@ def delivered(objects: Objects, lake: Lake, dataset: Dataset, named: str) -> Del
 
     Raises BatchKeyInvalid, RangeBackwards, BatchUnknown where nothing is."""
     keys = parse_keys(dataset.key_form, named)
-    out = {
-        one.contribution.batch
-        for one in newest_of_each(lake.publications(dataset.name))
-        if one.contribution.withdrawn
-    }
+    there = newest_of_each(lake.publications(dataset.name))
+    out = {batch for batch, one in there.items() if one.contribution.withdrawn}
     found = [str(key) for key in keys if is_delivered(objects, dataset, str(key))]
     if not found:
         raise BatchUnknown(
@@ -91,14 +89,6 @@ def groups(batches: Sequence[str], most: int) -> Iterator[Sequence[str]]:
         yield batches[start : start + most]
 
 
-def newest_of_each(publications: Iterable[Publication]) -> Sequence[Publication]:
-    """Of publications of one dataset, newest first: the newest of each batch."""
-    found: dict[str | None, Publication] = {}
-    for one in publications:
-        found.setdefault(one.contribution.batch, one)
-    return list(found.values())
-
-
 def inputs_hash(
     delivery: Delivery, dataset: Dataset, templates: Mapping[str, Template], project: str | None
 ) -> str:
@@ -110,11 +100,6 @@ def inputs_hash(
         made_of.append(mends)
     text = json.dumps(made_of, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def newest(lake: Lake, dataset: str, batch: str) -> Publication | None:
-    """What was last published of a batch: it, or that it was withdrawn."""
-    return next(iter(lake.publications(dataset, batch)), None)
 
 
 @dataclass

@@ -37,7 +37,7 @@ from lakewarden.batch.models.selection import (
     settled,
 )
 from lakewarden.batch.models.write_back import Output, put, write_back
-from lakewarden.batch.receipts import PREFIX
+from lakewarden.batch.receipts import prefix_of
 from lakewarden.batch.scan import scan
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.errors import Failed, LakewardenError
@@ -237,8 +237,8 @@ def _build(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> None:
     message = f"model {first.node.name} failed{others}: {brief(first.message or '')}"
     troubles = (_trouble(f"model {r.node.name} failed", r.message or "") for r in failed)
     run = stage.loaded.run
-    log = f"{PREFIX}{run.dataset}/{run.id}/dbt/dbt.log in the bucket"
-    hint = f"{log} has more of it, but no value of the data."
+    log = f"{prefix_of(run.dataset, run.id)}dbt/dbt.log"
+    hint = f"{log} in the bucket has more of it, but no value of the data."
     raise next(filter(None, troubles), None) or ModelFailed(message, hint=hint)
 
 

@@ -12,7 +12,7 @@ from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop
 from lakewarden.batch.delivery.keys import parse_key
 from lakewarden.batch.load import remove_rows
 from lakewarden.batch.model import Dataset, Loaded
-from lakewarden.batch.run import newest, newest_of_each
+from lakewarden.batch.published import newest, newest_of_each
 from lakewarden.errors import WrongUsage
 from lakewarden.lake.model import Branch, Contribution, Lake, Override, Publication
 from lakewarden.records.lease import Holder
@@ -32,7 +32,7 @@ def published(lake: Lake, dataset: str, batches: Sequence[str]) -> Sequence[str]
     if len(batches) == 1:
         return batches
     there = newest_of_each(lake.publications(dataset))
-    held = {one.contribution.batch for one in there if not one.contribution.withdrawn}
+    held = {batch for batch, one in there.items() if not one.contribution.withdrawn}
     return [batch for batch in batches if batch in held] or batches[:1]
 
 

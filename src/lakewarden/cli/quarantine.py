@@ -149,21 +149,24 @@ def show(
         say(f"(the first {plural(len(shown), 'record')}; -n shows more)")
     if not reveal:
         say("The records themselves are shown with --reveal.")
-    batch = file.batch or "BATCH"
-    if any(map(is_mended, shown)):
-        mends = [mend for words in mended.values() for mend in words.values()]
-        if _is_published_since(opened, dataset, batch, max(mend.at for mend in mends)):
-            say("The batch was published with its mends.")
-        else:
-            say(f"Next: lakewarden quarantine replay {dataset} {batch}")
+    mends = [one for words in mended.values() for one in words.values()]
+    since = max(one.at for one in mends) if any(map(is_mended, shown)) else None
+    _say_next(opened, dataset, file.batch or "BATCH", since)
+
+
+def _say_next(opened: "Project", dataset: str, batch: str, mended: datetime | None) -> None:
+    """`mended`: when it was last, if what is shown was."""
+    from lakewarden.batch.published import newest
+
+    if mended is None:
+        say(f"Next: lakewarden quarantine mend {dataset} {batch} --record N --set COLUMN=VALUE")
+        say(f"Or deliver it mended: lakewarden batch deliver {dataset} {batch} DIR")
         return
-    say(f"Next: lakewarden quarantine mend {dataset} {batch} --record N --set COLUMN=VALUE")
-    say(f"Or deliver it mended: lakewarden batch deliver {dataset} {batch} DIR")
-
-
-def _is_published_since(opened: "Project", dataset: str, batch: str, at: datetime) -> bool:
-    newest = next(iter(opened.lake.publications(dataset, batch)), None)
-    return newest is not None and newest.at > at and not newest.contribution.withdrawn
+    last = newest(opened.lake, dataset, batch)
+    if last and last.at > mended and not last.contribution.withdrawn:
+        say("The batch was published with its mends.")
+    else:
+        say(f"Next: lakewarden quarantine replay {dataset} {batch}")
 
 
 def _show_reasons(found: "Sequence[Misfit]", mended: Sequence[bool]) -> None:

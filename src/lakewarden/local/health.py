@@ -55,8 +55,12 @@ def make_bucket(connection: Connection, bucket: str) -> None:
 def knows_volumes(ports: Ports) -> bool:
     """Whether the master can say where every volume is: what is asked of S3 before that is
     answered by HTTP 500."""
-    held = _get_json(ports.volume, "/status")
-    known = _get_json(ports.master, "/vol/status")
+    return are_known(_get_json(ports.volume, "/status"), _get_json(ports.master, "/vol/status"))
+
+
+def are_known(held: object, known: object) -> bool:
+    """Whether all volumes that the volume server holds are known to the master, by the answers of
+    both; None: there was none."""
     if held is None or known is None:
         return False
     return set(_volume_ids(held)) <= set(_volume_ids(known))
