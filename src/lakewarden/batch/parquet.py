@@ -174,7 +174,7 @@ def _write_ranges(
 ) -> Sequence[LocalFile]:
     """A range may have become a large one: of rows that come in order, most are behind what the
     first ones told. It is cut once more then."""
-    ranges = math.ceil(sum(map(_unpacked_bytes, _files(box))) / most_bytes)
+    ranges = min(BOXES, math.ceil(sum(map(_unpacked_bytes, _files(box))) / most_bytes))
     pieces = [box]
     if ranges > 2 and (at := find_cuts(connection, f"FROM {_rows(box)}", table, ranges)):
         shelf = folder / f"{stem}-ranges"
