@@ -219,6 +219,8 @@ class LocalEndpoint(_Model):
     bucket: str
     access_key: str
     secret_key: SecretStr
+    control: str | None = None  # what stands in for AWS's control plane, where it runs
+    nessie: str | None = None  # the catalog's server, where it runs
 
 
 def find_project(folder: Path | None = None) -> Path:

@@ -167,6 +167,7 @@ class Project:
             account=LOCAL,
             region=local.region,
             endpoint=local.endpoint,
+            control=local.control,
             access_key=local.access_key,
             secret_key=local.secret_key.get_secret_value(),
         )

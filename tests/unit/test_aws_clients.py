@@ -6,8 +6,10 @@ from hypothesis import strategies as st
 
 from lakewarden.aws.clients import (
     Connection,
+    ControlPlaneMissing,
     WrongAccount,
     check_account,
+    control_client,
     credentials,
     is_loopback,
     s3_client,
@@ -44,6 +46,17 @@ def test_not_this_machine(endpoint: str) -> None:
 def test_local_needs_an_endpoint() -> None:
     with pytest.raises(WrongAccount, match="on this machine"):
         check_account(Connection("local", "us-east-1"))
+
+
+def test_a_control_plane_elsewhere_is_not_local() -> None:
+    here, there = "http://127.0.0.1:8333", "https://sns.eu-west-1.amazonaws.com"
+    with pytest.raises(WrongAccount, match="on this machine"):
+        check_account(Connection("local", "us-east-1", here, "key", "secret", there))
+
+
+def test_a_stack_with_s3_only_has_no_other_service() -> None:
+    with pytest.raises(ControlPlaneMissing, match="sns"):
+        control_client(Connection("local", "us-east-1", "http://127.0.0.1:1", "a", "b"), "sns")
 
 
 @given(st.text().filter(lambda text: text != "local" and not text.isdecimal()))

@@ -28,6 +28,10 @@ class AccountUnknown(TryAgain):
     """Nobody answered who we are."""
 
 
+class ControlPlaneMissing(WrongUsage):
+    """The local stack runs without what stands in for AWS's control plane."""
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long to wait, in seconds. A call is given up `total` after it began (or, while bytes
@@ -45,9 +49,10 @@ class Connection:
 
     account: str  # "local", or 12 digits
     region: str
-    endpoint: str | None = None
+    endpoint: str | None = None  # of S3; None: AWS itself
     access_key: str | None = None
     secret_key: str | None = field(default=None, repr=False)
+    control: str | None = None  # of all other services, where S3 has an endpoint of its own
     patience: Patience = Patience()
 
 
@@ -65,15 +70,31 @@ def is_loopback(endpoint: str) -> bool:
 def s3_client(connection: Connection, *, attempts: int = 1, connections: int = 16) -> "S3Client":
     """An S3 client. One attempt a call: S3Objects retries, because it knows what it wrote."""
     config = _config(connection, attempts=attempts, connections=connections)
-    client: S3Client = _session().client("s3", config=config, **_where(connection))
+    where = _where(connection, connection.endpoint)
+    client: S3Client = _session().client("s3", config=config, **where)
     return client
 
 
 def sts_client(connection: Connection) -> "STSClient":
-    client: STSClient = _session().client(
-        "sts", config=_config(connection, attempts=4), **_where(connection)
-    )
+    """Of the control plane, and on a local stack without one of S3's port, which answers too."""
+    config = _config(connection, attempts=4)
+    where = _where(connection, connection.control or connection.endpoint)
+    client: STSClient = _session().client("sts", config=config, **where)
     return client
+
+
+def control_client(connection: Connection, service: str, *, attempts: int = 4) -> Any:
+    """A client of any service but S3, by boto3's name ("stepfunctions", "sns", …); give the answer
+    its stub's type. Who we are is checked first. Raises ControlPlaneMissing, and as
+    `check_account` does."""
+    if connection.endpoint is not None and connection.control is None:
+        raise ControlPlaneMissing(
+            f"{service} is asked for, and this local stack has S3 only",
+            hint="lakewarden local up --cloud",
+        )
+    check_account(connection)
+    config = _config(connection, attempts=attempts)
+    return _session().client(service, config=config, **_where(connection, connection.control))
 
 
 def credentials(connection: Connection) -> tuple[str | None, str | None, str | None]:
@@ -107,9 +128,10 @@ def check_account(connection: Connection) -> str:
 
 def _check_pin(connection: Connection) -> None:
     if connection.account == LOCAL_ACCOUNT:
-        if connection.endpoint is None or not is_loopback(connection.endpoint):
+        endpoints = [connection.endpoint, connection.control or connection.endpoint]
+        if not all(endpoint and is_loopback(endpoint) for endpoint in endpoints):
             raise WrongAccount(
-                f'account "local" needs an endpoint on this machine, not {connection.endpoint}',
+                f'account "local" needs endpoints on this machine, not {endpoints}',
                 hint="Start the local stack with `lakewarden local up`, or pin the account's 12 "
                 "digits.",
             )
@@ -146,10 +168,11 @@ def _caller_account(connection: Connection) -> str:
         ) from error
 
 
-def _where(connection: Connection) -> dict[str, Any]:  # boto3's own keyword arguments
+def _where(connection: Connection, endpoint: str | None) -> dict[str, Any]:
+    """boto3's own keyword arguments."""
     return {
         "region_name": connection.region,
-        "endpoint_url": connection.endpoint,
+        "endpoint_url": endpoint,
         "aws_access_key_id": connection.access_key,
         "aws_secret_access_key": connection.secret_key,
     }
