@@ -53,6 +53,7 @@ lock: install ## compile requirements/*.txt from pyproject.toml (UPGRADE=1 for t
 	$(COMPILE) pyproject.toml --extra postgres -o requirements/runtime.txt; \
 	$(COMPILE) pyproject.toml --all-extras --group dev -c requirements/runtime.txt -o requirements/dev.txt; \
 	$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt; \
+	$(COMPILE) --no-deps --group aws-cli -o requirements/aws-cli.txt; \
 	$(COMPILE) --group installer -o requirements/uv.txt
 
 clean: ## remove what make made; data under .lakewarden stay

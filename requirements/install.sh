@@ -14,7 +14,7 @@ say() { printf '%s\n' "$*" >&2; }
 fail() { say "error: $1"; shift; for line in "$@"; do say "  $line"; done; exit 1; }
 
 wanted() {
-    cat requirements/dev.txt requirements/build.txt requirements/install.sh pyproject.toml | cksum
+    cat requirements/dev.txt requirements/build.txt requirements/aws-cli.txt requirements/install.sh pyproject.toml | cksum
     pwd -P
 }
 
@@ -128,6 +128,7 @@ main() {
     {
         "$uv" pip install $in_venv $wheels --require-hashes -r requirements/build.txt
         "$uv" pip sync $in_venv $wheels --require-hashes requirements/dev.txt
+        "$uv" pip install $in_venv $wheels --require-hashes --no-deps -r requirements/aws-cli.txt
         "$uv" pip install $in_venv --no-deps --editable .
     }
     .venv/bin/python -m compileall -q src

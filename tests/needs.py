@@ -9,7 +9,9 @@ LAKEWARDEN_REQUIRE names what must not be missing: `root,postgresql,tmpfs`, or `
 requires all of it, so that nothing is quietly left untested where it could be tested.
 """
 
+import importlib.metadata
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -21,7 +23,7 @@ from typing import NoReturn
 
 import pytest
 
-NAMES = frozenset({"git", "postgresql", "root", "tmpfs", "venv"})
+NAMES = frozenset({"aws_cli", "git", "postgresql", "root", "tmpfs", "venv"})
 
 
 def root() -> None:
@@ -72,6 +74,18 @@ def git() -> Path:
     if not (Path(__file__).parents[1] / ".git").exists():
         _missing("git", "these are not the files of a checkout")
     return Path(found)
+
+
+def aws_cli() -> Path:
+    """The package of the AWS CLI v2, packed, which has it for Linux on x86-64 only."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        _missing("aws_cli", "PyPI has the AWS CLI v2 for Linux on x86-64 only")
+    try:
+        files = importlib.metadata.files("aws-cdk-asset-awscli-v2") or []
+    except importlib.metadata.PackageNotFoundError:
+        _missing("aws_cli", "the package aws-cdk-asset-awscli-v2 is not installed")
+    (asset,) = (Path(str(file.locate())) for file in files if file.suffix == ".tgz")
+    return asset
 
 
 def venv() -> None:
