@@ -1,7 +1,7 @@
-"""Settings → objects: the only place that chooses implementations, and the one clock.
+"""The door for every front end (the command line, Python, …), and the one clock.
 
-`Project` is the door for every front end: the command line, Python (`lakewarden.open`), and the
-ones to come. It does nothing itself; each method says which room does.
+`Project` does nothing itself; each method says which room does. What its environment is made of
+is chosen in environment.py.
 """
 
 import getpass
@@ -12,46 +12,32 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from lakewarden.environment import Environment
 from lakewarden.errors import WrongUsage
-from lakewarden.settings import (
-    LOCAL,
-    DatasetSettings,
-    EnvSettings,
-    Settings,
-    find_project,
-    load_settings,
-    local_endpoint,
-)
+from lakewarden.settings import DatasetSettings, find_project, load_settings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-    from lakewarden.aws.clients import Connection
-    from lakewarden.aws.objects import Objects
     from lakewarden.batch.conductor import Outcome, StageDone, Terms, Workshop
     from lakewarden.batch.delivery.deliver import Progress
     from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.diff import TableDiff
-    from lakewarden.batch.duck import DuckConfig
     from lakewarden.batch.history import RunRecord
     from lakewarden.batch.mending import Correction
     from lakewarden.batch.mends import Mend
     from lakewarden.batch.model import Dataset
-    from lakewarden.batch.models.project import DbtProject
     from lakewarden.batch.overview import BatchState
     from lakewarden.batch.run import Delivered
-    from lakewarden.lake.model import Lake, Pin, Publication, TableChange
+    from lakewarden.lake.model import Pin, Publication, TableChange
     from lakewarden.records.lease import Holder
     from lakewarden.tables.changes import TablePlan
     from lakewarden.tables.drift import Finding
-    from lakewarden.tables.template import Template
 
 
 class DatasetUnknown(WrongUsage):
@@ -143,63 +129,8 @@ def _calm_logging() -> None:
         )
 
 
-@dataclass(frozen=True)
-class Project:
-    """One project in one environment. Its parts are made when they are first used."""
-
-    settings: Settings
-    env_name: str
-    env: EnvSettings
-
-    @property
-    def root(self) -> Path:
-        return self.settings.root
-
-    @cached_property
-    def connection(self) -> "Connection":
-        """How AWS (or the local stack) is reached, with the account that it has to be."""
-        from lakewarden.aws.clients import Connection
-
-        if self.env.account != LOCAL:
-            return Connection(account=self.env.account, region=self.env.region)
-        local = local_endpoint(self.root)
-        return Connection(
-            account=LOCAL,
-            region=local.region,
-            endpoint=local.endpoint,
-            control=local.control,
-            access_key=local.access_key,
-            secret_key=local.secret_key.get_secret_value(),
-        )
-
-    @cached_property
-    def objects(self) -> "Objects":
-        """The bucket; who we are is checked first."""
-        from lakewarden.aws.clients import check_account
-        from lakewarden.aws.s3 import S3Objects
-
-        check_account(self.connection)
-        return S3Objects(self.connection, self.env.bucket)
-
-    @cached_property
-    def lake(self) -> "Lake":
-        """The catalog."""
-        from lakewarden.lake.sql import SqlLake
-
-        warehouse = f"s3://{self.env.bucket}/{self.env.warehouse}"
-        return SqlLake(
-            self.settings.catalog_uri(self.env),
-            warehouse,
-            self._file_io(),
-            objects=lambda: self.objects,
-        )
-
-    @cached_property
-    def templates(self) -> "Mapping[str, Template]":
-        """Every table's template, by namespace.name."""
-        from lakewarden.tables.template_file import read_templates
-
-        return read_templates(self.root / "tables")
+class Project(Environment):
+    """What can be done with one project in one environment."""
 
     def dataset(self, name: str) -> "Dataset":
         """A dataset as the batch rooms know it."""
@@ -208,39 +139,6 @@ class Project:
             known = ", ".join(sorted(self.settings.dataset))
             raise DatasetUnknown(f"no dataset is called {name!r}", hint=f"Choose one of: {known}")
         return self._dataset(name, found)
-
-    @cached_property
-    def duck(self) -> "DuckConfig":
-        """How DuckDB may use this machine."""
-        from lakewarden.batch.duck import DuckConfig
-
-        access_key, secret_key, token = self._keys()
-        # Every way to scratch leads through here. Rows lie there: they are nobody else's.
-        self.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return DuckConfig(
-            temp=self.scratch / "duckdb",
-            memory_limit=self.settings.load.memory_limit,
-            threads=self.settings.load.threads or os.cpu_count() or 1,
-            endpoint=self.connection.endpoint,
-            region=self.connection.region,
-            access_key=access_key,
-            secret_key=secret_key,
-            session_token=token,
-        )
-
-    @property
-    def scratch(self) -> Path:
-        return self.root / ".lakewarden" / "scratch"
-
-    @property
-    def dbt(self) -> "DbtProject | None":
-        """The models, where the project has any."""
-        from lakewarden.batch.models.project import DbtProject
-
-        folder = self.root / "transform"
-        if not (folder / "dbt_project.yml").is_file():
-            return None
-        return DbtProject(folder, self.root / ".lakewarden" / "cache" / "dbt")
 
     def keys(self, dataset: str, batches: str) -> "Sequence[str]":
         """The batch keys that FIRST..LAST names, or the one that is named."""
@@ -588,24 +486,6 @@ class Project:
                 " lakewarden.toml.",
             )
         return fitting[0]
-
-    def _file_io(self) -> Mapping[str, str]:
-        """PyIceberg's own words for the same store."""
-        access_key, secret_key, token = self._keys()
-        told = {
-            "s3.endpoint": self.connection.endpoint,
-            "s3.region": self.connection.region,
-            "s3.access-key-id": access_key,
-            "s3.secret-access-key": secret_key,
-            "s3.session-token": token,
-        }
-        return {key: value for key, value in told.items() if value}
-
-    def _keys(self) -> tuple[str | None, str | None, str | None]:
-        """Keys for those that do not know boto3's ways of finding them."""
-        from lakewarden.aws.clients import credentials
-
-        return credentials(self.connection)
 
     def _holder(self) -> "Holder":
         from lakewarden.records.lease import this_process
