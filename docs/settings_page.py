@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from lakewarden.aws.secrets import Reference
 from lakewarden.settings import Settings
 
 PREFIX = "LAKEWARDEN__"
@@ -43,14 +44,24 @@ ABOUT = {
         "`local`: the local stack. Otherwise the 12 digits of the AWS account: every command that"
         " reaches AWS asks STS first who it is, and stops where it is another account."
     ),
+    "env.NAME.profile": (
+        "The profile of the AWS configuration on this machine whose credentials are used; by"
+        " default as boto3 finds them. Not for `local`."
+    ),
+    "env.NAME.role_arn": (
+        "A role of the account that is taken with those credentials. Not for `local`."
+    ),
     "env.NAME.region": "The AWS region of the bucket.",
     "env.NAME.bucket": "The bucket of deliveries, tables and operations. It must keep versions.",
     "env.NAME.warehouse": "The prefix, within the bucket, of the tables' files.",
     "env.NAME.catalog.type": "The kind of catalog.",
     "env.NAME.catalog.uri": (
         "A database URL: `sqlite:///path/to/catalog.db`, or `postgresql+psycopg://user@host/db`"
-        " (with the extra `lakewarden[postgres]`). Never printed: it may hold a password, which is"
-        " better given by the variable."
+        " (with the extra `lakewarden[postgres]`). One with a password is refused in the file: the"
+        " variable may hold it, or what is referred to. Never printed."
+    ),
+    "env.NAME.catalog.password": (
+        "The password, where `uri` has none. In the file only as a reference. Never printed."
     ),
     "dataset.NAME.batch": "The form of batch keys: `2013-01-31`, or `2013-01`.",
     "dataset.NAME.landing": (
@@ -133,7 +144,7 @@ def keys(model: type[BaseModel], before: str = "") -> Iterator[Key]:
 def _inner(annotation: Any) -> tuple[type[BaseModel] | None, bool]:  # whatever a model says
     """The model that a key holds, if it holds one, and whether several by name."""
     for one in (annotation, *get_args(annotation)):
-        if isinstance(one, type) and issubclass(one, BaseModel):
+        if isinstance(one, type) and issubclass(one, BaseModel) and not issubclass(one, Reference):
             return one, get_origin(annotation) not in (None, Union, types.UnionType)
     return None, False
 
@@ -176,7 +187,7 @@ def _variable(path: str, field: FieldInfo) -> str | None:
 
 
 def _type(field: FieldInfo) -> str:
-    names = [_type_name(one) for one in _members(field.annotation)]
+    names = list(dict.fromkeys(_type_name(one) for one in _members(field.annotation)))
     return " or ".join(names) + _bounds(field)
 
 
@@ -190,6 +201,8 @@ def _type_name(annotation: Any) -> str:
     simple = {str: "text", int: "whole number", float: "number", SecretStr: "text, secret"}
     if annotation in simple:
         return simple[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, Reference):
+        return "a [reference](environments.md#secrets)"
     if get_origin(annotation) is Literal:
         return " or ".join(f'`"{one}"`' for one in get_args(annotation))
     if annotation is date:

@@ -11,6 +11,8 @@ from threading import Event, Lock, Thread
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from lakewarden.aws.clients import is_loopback
+
 
 @dataclass(frozen=True)
 class Request:
@@ -64,7 +66,10 @@ class FaultyProxy:
 
 @contextmanager
 def faulty_proxy(target: str) -> Iterator[FaultyProxy]:
-    """A proxy before `target`, an http:// endpoint on this machine."""
+    """A proxy before `target`, an http:// endpoint; raises ValueError unless it is on this
+    machine: nothing that injects a fault may ever stand before anything real."""
+    if not is_loopback(target):
+        raise ValueError(f"faults are injected on this machine only, not at {target}")
     closing = Event()
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     server.daemon_threads = True

@@ -10,11 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lakewarden.settings import LOCAL, EnvSettings, Settings, local_endpoint
+from pydantic import SecretStr
+
+from lakewarden.settings import LOCAL, EnvSettings, Secret, Settings, local_endpoint, variables
 
 if TYPE_CHECKING:
     from lakewarden.aws.clients import Connection
     from lakewarden.aws.objects import Objects
+    from lakewarden.aws.secrets import Secrets
     from lakewarden.batch.duck import DuckConfig
     from lakewarden.batch.models.project import DbtProject
     from lakewarden.lake.model import Lake
@@ -39,7 +42,12 @@ class Environment:
         from lakewarden.aws.clients import Connection
 
         if self.env.account != LOCAL:
-            return Connection(account=self.env.account, region=self.env.region)
+            return Connection(
+                account=self.env.account,
+                region=self.env.region,
+                profile=self.env.profile,
+                role_arn=self.env.role_arn,
+            )
         local = local_endpoint(self.root)
         return Connection(
             account=LOCAL,
@@ -49,6 +57,34 @@ class Environment:
             access_key=local.access_key,
             secret_key=local.secret_key.get_secret_value(),
         )
+
+    @cached_property
+    def secrets(self) -> "Secrets":
+        """What the settings' references lead to."""
+        from lakewarden.aws.secrets import Secrets
+
+        return Secrets(lambda: self.connection, variables())
+
+    def reveal(self, secret: Secret) -> str:
+        """A secret's value, wherever it is kept; raises as `Secrets.value` does."""
+        if isinstance(secret, SecretStr):
+            return secret.get_secret_value()
+        return self.secrets.value(secret)
+
+    def catalog_uri(self) -> str:
+        """Where the SQL catalog is, with its password: for its engine, and nobody else."""
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        uri = self.settings.catalog_uri(self.reveal(self.env.catalog.uri))
+        if self.env.catalog.password is None:
+            return uri
+        try:
+            url = make_url(uri)
+        except ArgumentError:
+            return uri  # its engine tells what is wrong with it
+        whole = url.set(password=self.reveal(self.env.catalog.password))
+        return whole.render_as_string(hide_password=False)
 
     @cached_property
     def objects(self) -> "Objects":
@@ -66,7 +102,7 @@ class Environment:
 
         warehouse = f"s3://{self.env.bucket}/{self.env.warehouse}"
         return SqlLake(
-            self.settings.catalog_uri(self.env),
+            self.catalog_uri(),
             warehouse,
             self._file_io(),
             objects=lambda: self.objects,

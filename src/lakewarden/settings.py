@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,6 +30,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lakewarden.aws.secrets import AnyReference
 from lakewarden.batch.calendar import Calendar
 from lakewarden.batch.delivery.keys import key_of, meet, shapes_of
 from lakewarden.errors import TryAgain, WrongUsage
@@ -34,6 +43,11 @@ _WeekDay = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _WEEK: tuple[_WeekDay, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SPAN = r"\d{1,6}[smhd]"  # a length of time
 
+_SECRET_KEYS = {"password", "token"}
+_PASSWORD_IN_URI = re.compile(
+    r"^[\w+]+://[^:/@]*:[^@]+@|^[\w+]+://[^?]*\?(.*&)?(password|sslpassword|token)=", re.IGNORECASE
+)
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]
 LOCAL = "local"
 
@@ -44,6 +58,10 @@ class ProjectMissing(WrongUsage):
 
 class SettingsInvalid(WrongUsage):
     """lakewarden.toml, or a variable that overrides it, is wrong."""
+
+
+class SecretInFile(SettingsInvalid):
+    """lakewarden.toml holds a password or a token itself."""
 
 
 class EnvironmentUnknown(WrongUsage):
@@ -58,21 +76,36 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+# A value comes by a variable; in the file a secret is a reference (`_literal_secrets`).
+Secret = SecretStr | AnyReference
+
+
 class CatalogSettings(_Model):
     """Where the catalog is. SQLite and PostgreSQL by the same code."""
 
     type: Literal["sql"] = "sql"
-    uri: SecretStr  # may hold a password
+    uri: Secret  # with a password only by a variable or a reference
+    password: Secret | None = None  # in place of one in `uri`
 
 
 class EnvSettings(_Model):
     """One environment. Every client checks with STS that `account` is where it is."""
 
     account: str = Field(pattern=r"^(local|\d{12})$")
+    profile: str | None = Field(None, min_length=1)
+    role_arn: str | None = Field(None, pattern=r"^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$")
     region: str = "us-east-1"
     bucket: str
     warehouse: str = "warehouse"  # prefix of the tables within the bucket
     catalog: CatalogSettings
+
+    @model_validator(mode="after")
+    def _as_whom(self) -> "EnvSettings":
+        if self.account == LOCAL and (self.profile or self.role_arn):
+            raise ValueError("the local stack has keys of its own: no profile, no role_arn")
+        if self.role_arn and self.role_arn.split(":")[4] != self.account:
+            raise ValueError("role_arn belongs to another account than `account`")
+        return self
 
 
 def length_of(text: str) -> timedelta:
@@ -200,9 +233,8 @@ class Settings(BaseSettings):
             )
         return wanted, self.env[wanted]
 
-    def catalog_uri(self, env: EnvSettings) -> str:
+    def catalog_uri(self, uri: str) -> str:
         """The catalog's URI, with a relative SQLite path made absolute."""
-        uri = env.catalog.uri.get_secret_value()
         relative = re.fullmatch(r"sqlite:///(?!/)(.+)", uri)
         if relative is None:
             return uri
@@ -250,9 +282,21 @@ def load_settings(folder: Path) -> Settings:
         raise SettingsInvalid(
             f"{folder / FILE} is not TOML: {error}", hint="Mend the line that it names."
         ) from None
+    if literal := list(_literal_secrets(_file_of(folder))):
+        raise SecretInFile(
+            f"{folder / FILE} holds a secret, which ends in version control:\n"
+            + "\n".join(literal),
+            hint='Write where it is kept: { env = "NAME" }, { secretsmanager = "name", key = "k" }'
+            ' or { ssm = "/path" } (docs/environments.md). If it was committed, change it.',
+        )
     if mistakes := list(_meeting(read)):
         raise _invalid(folder, mistakes)
     return read
+
+
+def variables() -> Mapping[str, str]:
+    """The process's environment, for references to secrets."""
+    return os.environ
 
 
 def local_endpoint(root: Path) -> LocalEndpoint:
@@ -275,6 +319,26 @@ def _invalid(folder: Path, mistakes: Iterable[str]) -> SettingsInvalid:
         f"{folder / FILE} is not valid:\n" + "\n".join(mistakes),
         hint="Every key is described in docs/settings.md.",
     )
+
+
+def _file_of(folder: Path) -> Mapping[str, object]:
+    with (folder / FILE).open("rb") as file:
+        return tomllib.load(file)
+
+
+def _literal_secrets(told: object, where: str = "") -> Iterator[str]:
+    """Where a part of the file holds what should be a reference: a password or token as text, or
+    an address with one in it."""
+    if not isinstance(told, dict):
+        if isinstance(told, str) and _PASSWORD_IN_URI.search(told):
+            yield f"  {where}: a password stands in it"
+        return
+    for key, value in told.items():
+        below = f"{where}.{key}".lstrip(".")
+        if key in _SECRET_KEYS and isinstance(value, str):
+            yield f"  {below}: a reference, not the {key} itself"
+        else:
+            yield from _literal_secrets(value, below)
 
 
 def _whole_tables() -> Iterator[str]:

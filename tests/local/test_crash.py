@@ -410,7 +410,7 @@ def test_a_successor_that_cannot_tidy_up(
     deliver(shop, FIRST)
     kill_run_at(driver, shop, "before publish")
     project = lakewarden.open(shop.root)
-    uri = project.settings.catalog_uri(project.env)
+    uri = project.catalog_uri()
     project.__dict__["lake"] = SqlLake(uri, "s3://unused", {}, lock_timeout=1)
     database = sqlite3.connect(shop.root / ".lakewarden" / "catalog.db")
     database.execute("BEGIN IMMEDIATE")

@@ -56,7 +56,7 @@ class Hasty(Project):
     @cached_property
     def lake(self) -> SqlLake:
         warehouse = f"s3://{self.env.bucket}/{self.env.warehouse}"
-        uri = self.settings.catalog_uri(self.env)
+        uri = self.catalog_uri()
         return SqlLake(uri, warehouse, {}, objects=lambda: self.objects, lock_timeout=1)
 
 
@@ -312,7 +312,7 @@ def test_the_answer_to_a_publish_is_lost(site: Site) -> None:
         @cached_property
         def lake(self) -> SqlLake:
             warehouse = f"s3://{self.env.bucket}/{self.env.warehouse}"
-            uri = self.settings.catalog_uri(self.env)
+            uri = self.catalog_uri()
             return Forgetful(uri, warehouse, {}, objects=lambda: self.objects)
 
     found = site.shop.project

@@ -157,6 +157,7 @@ def test_every_reason_of_the_quarantine_is_told() -> None:
 # ── settings ────────────────────────────────────────────────────────────────────────────────────
 
 SAMPLES = {
+    "role_arn": "arn:aws:iam::123456789012:role/runner",
     "account": "123456789012",
     "at": "07:30",
     "grace": "90m",
@@ -187,6 +188,8 @@ def test_a_variable_overrides_its_key(
     first, *rest = key.path.split(".")
     path = [first, *(names[first] if part == "NAME" else part for part in rest)]
     value = SAMPLES.get(path[-1], "other")
+    if path[-1] in ("profile", "role_arn"):  # the local stack takes none
+        monkeypatch.setenv("LAKEWARDEN__ENV__DEV__ACCOUNT", SAMPLES["account"])
     monkeypatch.setenv(key.variable.replace("NAME", names.get(first, "").upper()), value)
     found: object = load_settings(tmp_path)
     for part in path:

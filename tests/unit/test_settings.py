@@ -3,13 +3,17 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import make_url
 
+from lakewarden.aws.secrets import ManagedSecret, Parameter, Reference, Variable
+from lakewarden.environment import Environment
 from lakewarden.errors import LakewardenError
 from lakewarden.settings import (
     EnvironmentUnknown,
     LocalStackDown,
     ProjectMissing,
+    SecretInFile,
     Settings,
     SettingsInvalid,
     find_project,
@@ -18,32 +22,32 @@ from lakewarden.settings import (
 )
 
 PASSWORD = "hunter2-geheim"
-TEXT = f"""
+TEXT = """
 project = "flights"
 
 [env.dev]
 account = "local"
 bucket = "flights-dev"
-catalog = {{ type = "sql", uri = "sqlite:///.lakewarden/catalog.db" }}
+catalog = { type = "sql", uri = "sqlite:///.lakewarden/catalog.db" }
 
 [env.prod]
 account = "123456789012"
 region = "ap-northeast-1"
 bucket = "flights-prod"
-catalog = {{ uri = "postgresql+psycopg://lake:{PASSWORD}@db.invalid/lake" }}
+catalog = { uri = "postgresql+psycopg://lake@db.invalid/lake" }
 
 [dataset.flights]
 batch = "date"
-landing = "raw/flights/{{batch}}/"
-tables = {{ flights = "flights*.csv*" }}
-due = {{ at = "06:00", zone = "Asia/Tokyo", grace = "90m" }}
+landing = "raw/flights/{batch}/"
+tables = { flights = "flights*.csv*" }
+due = { at = "06:00", zone = "Asia/Tokyo", grace = "90m" }
 
 [dataset.dpc]
 batch = "month"
-landing = "raw/yyyymm={{batch}}/{{part}}/"
+landing = "raw/yyyymm={batch}/{part}/"
 parts = ["y1", "ef_in"]
-tables = {{ y1 = "y1/*" }}
-quarantine = {{ max_share = 0.01 }}
+tables = { y1 = "y1/*" }
+quarantine = { max_share = 0.01 }
 """
 
 
@@ -75,6 +79,7 @@ def test_a_file_is_read_with_what_it_leaves_out(tmp_path: Path) -> None:
 
 # ── mistakes ────────────────────────────────────────────────────────────────────────────────────
 
+ELSEWHERE = "arn:aws:iam::999999999999:role/writer"
 MISTAKES = [
     ('project = "flights"', 'project = "Flights!"', "project"),
     ('project = "flights"', "", "project"),
@@ -83,7 +88,11 @@ MISTAKES = [
     ('bucket = "flights-dev"', "", "env.dev.bucket"),
     ('type = "sql"', 'type = "hive"', "env.dev.catalog.type"),
     ('{ uri = "postgres', '{ url = "postgres', "env.prod.catalog.uri"),
-    ('{ uri = "postgres', '{ password = "x", uri = "postgres', "env.prod.catalog.password"),
+    ('{ uri = "postgres', '{ secret = "x", uri = "postgres', "env.prod.catalog.secret"),
+    ('region = "ap-northeast-1"', 'role_arn = "admin"', "env.prod.role_arn"),
+    ('region = "ap-northeast-1"', 'profile = ""', "env.prod.profile"),
+    ('account = "local"', 'account = "local"\nprofile = "mine"', "env.dev"),
+    ('region = "ap-northeast-1"', f'role_arn = "{ELSEWHERE}"', "env.prod"),
     ('batch = "date"', 'batch = "week"', "dataset.flights.batch"),
     ('tables = { y1 = "y1/*" }', "tables = {}", "dataset.dpc.tables"),
     ('"y1", "ef_in"', '"y1", "y1"', "dataset.dpc.parts"),
@@ -145,10 +154,110 @@ def test_a_secret_in_the_wrong_place_is_not_told(tmp_path: Path) -> None:
     assert PASSWORD not in everything_told(caught.value)
 
 
-def test_secrets_are_not_shown_by_what_holds_them(tmp_path: Path) -> None:
+def test_secrets_are_not_shown_by_what_holds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAKEWARDEN__ENV__PROD__CATALOG__URI", WITH_PASSWORD)
+    monkeypatch.setenv("LAKEWARDEN__ENV__DEV__CATALOG__PASSWORD", PASSWORD)
     read = settings(tmp_path)
-    assert PASSWORD not in f"{read!r} {read} {read.model_dump()} {read.model_dump_json()}"
-    assert PASSWORD in read.catalog_uri(read.env["prod"])
+    opened = [Environment(read, name, env) for name, env in read.env.items()]
+    shown = f"{read!r} {read} {read.model_dump()} {read.model_dump_json()} {opened}"
+    assert PASSWORD not in shown
+    uri, password = read.env["prod"].catalog.uri, read.env["dev"].catalog.password
+    assert isinstance(uri, SecretStr)
+    assert uri.get_secret_value() == WITH_PASSWORD
+    assert isinstance(password, SecretStr)
+    assert password.get_secret_value() == PASSWORD
+
+
+# ── secrets ─────────────────────────────────────────────────────────────────────────────────────
+
+PROD = 'catalog = { uri = "postgresql+psycopg://lake@db.invalid/lake" }'
+WITH_PASSWORD = f"postgresql+psycopg://lake:{PASSWORD}@db.invalid/lake"
+
+
+@pytest.mark.parametrize(
+    "catalog",
+    [
+        f'{{ uri = "{WITH_PASSWORD}" }}',
+        f'{{ uri = "postgresql://:{PASSWORD}@db.invalid/lake" }}',
+        f'{{ uri = "postgresql://lake:{PASSWORD}/{PASSWORD}@db.invalid/lake" }}',
+        f'{{ uri = "postgresql://db.invalid/lake?user=lake&password={PASSWORD}" }}',
+        f'{{ uri = "postgresql://db.invalid/lake?sslPassword={PASSWORD}" }}',
+        f'{{ uri = "postgresql://lake@db.invalid/lake", password = "{PASSWORD}" }}',
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, catalog: str
+) -> None:
+    text = TEXT.replace(PROD, f"catalog = {catalog}")
+    with pytest.raises(SecretInFile, match=r"env\.prod\.catalog") as caught:
+        settings(tmp_path, text)
+    assert PASSWORD not in everything_told(caught.value)
+    assert "secretsmanager" in (caught.value.hint or "")
+    # That a variable overrides it does not take it out of the file.
+    monkeypatch.setenv("LAKEWARDEN__ENV__PROD__CATALOG__URI", "sqlite:///x.db")
+    with pytest.raises(SecretInFile):
+        settings(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "postgresql://lake@db.invalid/lake?options=-c%20a=b",
+        "postgresql://db.invalid:5432/lake",
+        "sqlite:////var/a:b@c/catalog.db",
+        "sqlite:///.lakewarden/catalog.db?timeout=5",
+    ],
+)
+def test_an_address_without_a_password_stands_in_the_file(tmp_path: Path, uri: str) -> None:
+    read = settings(tmp_path, TEXT.replace(PROD, f'catalog = {{ uri = "{uri}" }}'))
+    found = read.env["prod"].catalog.uri
+    assert isinstance(found, SecretStr)
+    assert found.get_secret_value() == uri
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ('{ env = "LAKE_URI" }', Variable(env="LAKE_URI")),
+        ('{ secretsmanager = "lake" }', ManagedSecret(secretsmanager="lake")),
+        (
+            '{ secretsmanager = "lake", key = "uri" }',
+            ManagedSecret(secretsmanager="lake", key="uri"),
+        ),
+        ('{ ssm = "/lake/uri" }', Parameter(ssm="/lake/uri")),
+    ],
+)
+def test_a_secret_is_referred_to(tmp_path: Path, written: str, read: Reference) -> None:
+    found = settings(tmp_path, TEXT.replace(PROD, f"catalog = {{ uri = {written} }}"))
+    assert found.env["prod"].catalog.uri == read
+
+
+@pytest.mark.parametrize(
+    "written",
+    ['{ env = "" }', '{ env = "A", ssm = "/a" }', '{ vault = "a" }', "{ }", '{ key = "a" }', "7"],
+)
+def test_a_reference_that_cannot_be_read_is_named(tmp_path: Path, written: str) -> None:
+    with pytest.raises(SettingsInvalid, match=r"env\.prod\.catalog\.uri"):
+        settings(tmp_path, TEXT.replace(PROD, f"catalog = {{ uri = {written} }}"))
+
+
+def test_a_variable_may_hold_a_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKEWARDEN__ENV__PROD__CATALOG__PASSWORD__SSM", "/lake/password")
+    read = settings(tmp_path)
+    assert read.env["prod"].catalog.password == Parameter(ssm="/lake/password")
+
+
+def test_a_password_is_put_into_the_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = f"{PASSWORD}@/:%?"
+    monkeypatch.setenv("LAKE_PASSWORD", odd)
+    where = f'{PROD[:-2]}, password = {{ env = "LAKE_PASSWORD" }} }}'
+    read = settings(tmp_path, TEXT.replace(PROD, where))
+    url = make_url(Environment(read, "prod", read.env["prod"]).catalog_uri())
+    assert (url.username, url.password, url.host) == ("lake", odd, "db.invalid")
 
 
 # ── the environment ─────────────────────────────────────────────────────────────────────────────
@@ -257,12 +366,13 @@ def test_a_project_that_is_not_there_is_wrong_usage(
 def test_a_relative_catalog_lies_in_the_project(tmp_path: Path, uri: str, found: str) -> None:
     text = TEXT.replace("sqlite:///.lakewarden/catalog.db", uri)
     read = settings(tmp_path / "a lake", text)
-    assert read.catalog_uri(read.env["dev"]) == found.format(root=read.root)
+    opened = Environment(read, "dev", read.env["dev"])
+    assert opened.catalog_uri() == found.format(root=read.root)
 
 
 def test_a_catalog_lies_in_the_project_whatever_its_name(tmp_path: Path) -> None:
     read = settings(tmp_path / "50%20 of? a#lake", TEXT)
-    uri = read.catalog_uri(read.env["dev"])
+    uri = Environment(read, "dev", read.env["dev"]).catalog_uri()
     assert make_url(uri).database == str(read.root / ".lakewarden" / "catalog.db")
 
 

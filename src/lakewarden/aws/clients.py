@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from botocore.config import Config
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sts import STSClient
+    from mypy_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
 
 LOCAL_ACCOUNT = "local"
 _LOCAL_ACCOUNT_ID = "000000000000"  # what a stack on this machine answers
@@ -26,6 +27,10 @@ class WrongAccount(WrongUsage):
 
 class AccountUnknown(TryAgain):
     """Nobody answered who we are."""
+
+
+class ProfileUnknown(WrongUsage):
+    """The AWS profile that the environment names is not configured on this machine."""
 
 
 class ControlPlaneMissing(WrongUsage):
@@ -54,6 +59,8 @@ class Connection:
     secret_key: str | None = field(default=None, repr=False)
     control: str | None = None  # of all other services, where S3 has an endpoint of its own
     patience: Patience = Patience()
+    profile: str | None = None  # of the AWS configuration on this machine
+    role_arn: str | None = None  # a role that is taken with what was found so far
 
 
 def is_loopback(endpoint: str) -> bool:
@@ -68,10 +75,12 @@ def is_loopback(endpoint: str) -> bool:
 
 
 def s3_client(connection: Connection, *, attempts: int = 1, connections: int = 16) -> "S3Client":
-    """An S3 client. One attempt a call: S3Objects retries, because it knows what it wrote."""
+    """An S3 client. One attempt a call: S3Objects retries, because it knows what it wrote.
+    Raises as `check_account` does."""
+    _check(connection)
     config = _config(connection, attempts=attempts, connections=connections)
     where = _where(connection, connection.endpoint)
-    client: S3Client = _session().client("s3", config=config, **where)
+    client: S3Client = _acting(connection).client("s3", config=config, **where)
     return client
 
 
@@ -79,7 +88,7 @@ def sts_client(connection: Connection) -> "STSClient":
     """Of the control plane, and on a local stack without one of S3's port, which answers too."""
     config = _config(connection, attempts=4)
     where = _where(connection, connection.control or connection.endpoint)
-    client: STSClient = _session().client("sts", config=config, **where)
+    client: STSClient = _acting(connection).client("sts", config=config, **where)
     return client
 
 
@@ -94,15 +103,18 @@ def control_client(connection: Connection, service: str, *, attempts: int = 4) -
         )
     check_account(connection)
     config = _config(connection, attempts=attempts)
-    return _session().client(service, config=config, **_where(connection, connection.control))
+    where = _where(connection, connection.control)
+    return _acting(connection).client(service, config=config, **where)
 
 
 def credentials(connection: Connection) -> tuple[str | None, str | None, str | None]:
     """Access key, secret key and session token, for libraries that cannot ask boto3 for them;
-    all None where there are none. A role's keys end within hours: take them anew for each run."""
+    all None where there are none. A role's keys end within hours: take them anew for each run.
+    Raises as `check_account` does."""
+    _check(connection)
     if connection.access_key is not None:
         return connection.access_key, connection.secret_key, None
-    found = _session().get_credentials()
+    found = _acting(connection).get_credentials()
     if found is None:
         return None, None, None
     frozen = found.get_frozen_credentials()
@@ -116,7 +128,7 @@ def check_account(connection: Connection) -> str:
     Raises WrongAccount when it is not the pinned one, when "local" is not on this machine,
     and when the credentials are refused; AccountUnknown when STS does not answer."""
     _check_pin(connection)
-    found = _caller_account(connection)
+    found = identity(connection)["Account"]
     expected = _LOCAL_ACCOUNT_ID if connection.account == LOCAL_ACCOUNT else connection.account
     if found != expected:
         raise WrongAccount(
@@ -124,6 +136,14 @@ def check_account(connection: Connection) -> str:
             hint="Choose the right credentials, or another --env.",
         )
     return found
+
+
+def _check(connection: Connection) -> None:
+    """What is local has keys of its own, for endpoints on this machine; all else asks STS."""
+    if connection.account == LOCAL_ACCOUNT:
+        _check_pin(connection)
+    else:
+        check_account(connection)
 
 
 def _check_pin(connection: Connection) -> None:
@@ -142,15 +162,40 @@ def _check_pin(connection: Connection) -> None:
         )
 
 
-def _caller_account(connection: Connection) -> str:
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+def identity(connection: Connection) -> "GetCallerIdentityResponseTypeDef":
+    """Who STS says we are, whatever is pinned. Raises as `check_account` does."""
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        CredentialRetrievalError,
+        NoCredentialsError,
+        PartialCredentialsError,
+        ProfileNotFound,
+        SSOError,
+        TokenRetrievalError,
+    )
 
     try:
-        return sts_client(connection).get_caller_identity()["Account"]
+        return sts_client(connection).get_caller_identity()
+    except ProfileNotFound as error:
+        raise ProfileUnknown(
+            f"this machine has no AWS profile {connection.profile!r}",
+            hint="aws configure list-profiles; `profile` in lakewarden.toml, or leave it out.",
+        ) from error
     except NoCredentialsError as error:
         raise WrongAccount(
             f"no credentials for account {connection.account}",
             hint="Log in, set a profile, or start the local stack with `lakewarden local up`.",
+        ) from error
+    except (
+        CredentialRetrievalError,
+        PartialCredentialsError,
+        SSOError,
+        TokenRetrievalError,
+    ) as error:
+        raise WrongAccount(
+            f"the credentials for account {connection.account} cannot be used: {error}",
+            hint="Log in again (aws sso login), or choose another profile.",
         ) from error
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
@@ -191,13 +236,64 @@ def _config(connection: Connection, *, attempts: int, connections: int = 10) -> 
     )
 
 
+def _acting(connection: Connection) -> Any:
+    """The boto3.Session whose keys are used: a profile's, or those of a role that it takes."""
+    if connection.role_arn is None:
+        return _session(connection.profile)
+    return _in_role(
+        connection.profile,
+        connection.role_arn,
+        connection.region,
+        connection.control or connection.endpoint,
+    )
+
+
 @cache
-def _session() -> Any:  # boto3.Session; it is imported here to keep start-up short
+def _in_role(profile: str | None, role_arn: str, region: str, endpoint: str | None) -> Any:
+    """A session in a role; its keys are taken when they are needed, and anew before they end."""
+    from botocore.credentials import (
+        AssumeRoleCredentialFetcher,
+        CredentialProvider,
+        CredentialResolver,
+        DeferredRefreshableCredentials,
+    )
+    from botocore.exceptions import NoCredentialsError
+
+    own = _session(profile)
+
+    class _Role(CredentialProvider):
+        METHOD = "assume-role"
+
+        def load(self) -> DeferredRefreshableCredentials:
+            source = own.get_credentials()
+            if source is None:
+                raise NoCredentialsError
+            fetcher = AssumeRoleCredentialFetcher(
+                partial(own.client, region_name=region, endpoint_url=endpoint),
+                source,
+                role_arn,
+                extra_args={"RoleSessionName": "lakewarden"},
+            )
+            return DeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
+
+    return _new_session(None, CredentialResolver([_Role()]))
+
+
+@cache
+def _session(profile: str | None) -> Any:
+    return _new_session(profile, None)
+
+
+def _new_session(profile: str | None, resolver: Any) -> Any:
+    """boto3.Session; it is imported here to keep start-up short. resolver: of credentials, in
+    place of botocore's own."""
     import boto3
     import botocore.session
 
-    session = botocore.session.get_session()
+    session = botocore.session.Session(profile=profile)
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+    if resolver is not None:
+        session.register_component("credential_provider", resolver)
     return boto3.Session(botocore_session=session)
 
 
