@@ -23,7 +23,10 @@ from typing import NoReturn
 
 import pytest
 
-NAMES = frozenset({"aws_cli", "git", "postgresql", "root", "tmpfs", "venv"})
+from lakewarden.local import nessie
+from lakewarden.local.nessie import Java
+
+NAMES = frozenset({"aws_cli", "git", "java", "maven", "postgresql", "root", "tmpfs", "venv"})
 
 
 def root() -> None:
@@ -86,6 +89,22 @@ def aws_cli() -> Path:
         _missing("aws_cli", "the package aws-cdk-asset-awscli-v2 is not installed")
     (asset,) = (Path(str(file.locate())) for file in files if file.suffix == ".tgz")
     return asset
+
+
+def java() -> Java:
+    """A Java that is new enough for Nessie."""
+    try:
+        return nessie.find_java()
+    except nessie.JavaMissing as error:
+        _missing("java", error.message)
+
+
+def maven() -> Path:
+    """Nessie's jar, which Maven fetches where this user has none yet."""
+    try:
+        return nessie.find_jar(nessie.cache())
+    except nessie.NessieMissing as error:
+        _missing("maven", error.message)
 
 
 def venv() -> None:

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from lakewarden.aws.clients import Connection
+from lakewarden.aws.s3 import S3Objects
 from lakewarden.lake.model import Lake
+from lakewarden.lake.nessie import NessieConfig, NessieLake
 from lakewarden.lake.sql import SqlLake
+from tests.nessie import Nessie, nessie
 from tests.postgres import Postgres, postgres
 
-__all__ = ["postgres"]  # pytest finds the fixture here
+__all__ = ["nessie", "postgres"]  # pytest finds the fixtures here
 
 SQL_KINDS = ("sqlite", "postgresql")
-KINDS = SQL_KINDS
+KINDS = (*SQL_KINDS, "nessie")
 _database = count()
 
 
@@ -26,10 +30,26 @@ class Place:
     kind: str
     uri: str
     warehouse: str
+    store: Connection | None = None  # of the warehouse, where that is S3
 
     def open(self) -> Lake:
         """A client of its own: what another process on another machine would have."""
-        return SqlLake(self.uri, self.warehouse, {})
+        if self.store is None:
+            return SqlLake(self.uri, self.warehouse, {})
+        return self.open_nessie(self.uri)
+
+    def open_nessie(self, uri: str, *, token: str | None = None) -> NessieLake:
+        """The same Nessie, by another way to it or as somebody else."""
+        store, bucket = self.store, self.warehouse.split("/")[2]
+        assert store is not None
+        file_io = {
+            "s3.endpoint": store.endpoint or "",
+            "s3.region": store.region,
+            "s3.access-key-id": store.access_key or "",
+            "s3.secret-access-key": store.secret_key or "",
+        }
+        objects = S3Objects(store, bucket)
+        return NessieLake(NessieConfig(uri), file_io, token=token, objects=lambda: objects)
 
 
 @pytest.fixture(params=KINDS)
@@ -38,9 +58,13 @@ def new_place(
 ) -> Iterator[Callable[[], Place]]:
     kind: str = request.param
     server: Postgres | None = request.getfixturevalue("postgres") if kind == "postgresql" else None
+    there: Nessie | None = request.getfixturevalue("nessie") if kind == "nessie" else None
     with ExitStack() as stack:
 
         def make() -> Place:
+            if there:
+                there.empty()
+                return Place(kind, there.uri, there.warehouse, there.store)
             folder: Path = tmp_path_factory.mktemp("lake")
             uri = f"sqlite:///{folder}/new/catalog.db"
             if server:

@@ -23,13 +23,14 @@ from lakewarden.lake.model import (
     MAIN,
     BaseMoved,
     Branch,
+    CatalogFormatUnknown,
     CatalogUnavailable,
     Contribution,
     Publication,
     TableChange,
 )
 from lakewarden.lake.sql import SqlLake
-from lakewarden.lake.sql_schema import CatalogFormatUnknown, head
+from lakewarden.lake.sql_schema import head
 
 AT = datetime(2013, 1, 1, tzinfo=UTC)
 SCHEMA = Schema(NestedField(1, "n", LongType()))

@@ -23,7 +23,7 @@ class Pin:
     """One version of every table: `tables` maps "namespace.table" to a metadata location."""
 
     ref: str
-    version: str  # SQL: the publication's number; Nessie: a hash
+    version: str  # SQL: the publication's number; Nessie: the hash of a commit
     tables: Mapping[str, str]
 
 
@@ -94,6 +94,10 @@ class TakenOver:
 
 class CatalogUnavailable(TryAgain):
     """The catalog did not answer."""
+
+
+class CatalogFormatUnknown(Failed):
+    """What a lake keeps in the catalog was written by another release."""
 
 
 class BaseMoved(TryAgain):

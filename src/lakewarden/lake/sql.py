@@ -17,34 +17,38 @@ from datetime import datetime
 from threading import Lock
 
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.noop import NoopCatalog
 from pyiceberg.catalog.sql import IcebergTables
-from pyiceberg.table import StaticTable, Table
+from pyiceberg.table import Table
 from sqlalchemy import Connection, Row, and_, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lakewarden.aws.objects import Objects
-from lakewarden.errors import WrongUsage
 from lakewarden.lake import sql_history, sql_rows
 from lakewarden.lake.changes import moved_tables, rebased, table_changes
 from lakewarden.lake.file_io import file_io_properties
 from lakewarden.lake.model import (
     MAIN,
-    BaseMoved,
     Branch,
-    BranchNameTaken,
-    BranchUnknown,
     Contribution,
     Pin,
     Publication,
-    RunFenced,
     TakenOver,
-    VersionUnknown,
+)
+from lakewarden.lake.pinned import load_pinned
+from lakewarden.lake.refusals import (
+    check_contributions,
+    fenced,
+    name_taken,
+    no_branch,
+    no_version,
+    refuse_moved,
+    wrong_name,
 )
 from lakewarden.lake.sql_catalog import BranchCatalog
 from lakewarden.lake.sql_engine import lock_schema, make_engine, make_room, reading, writing
 from lakewarden.lake.sql_rows import Namespaces
 from lakewarden.lake.sql_schema import NAME, branches, head, is_prepared, prepare
+from lakewarden.lake.written import time_to_text
 
 _BranchRow = tuple[str, str, str, str, int, str]
 
@@ -96,10 +100,7 @@ class SqlLake:
         self._prepare()
         with reading(self._engine) as connection:
             if not sql_history.exists(connection, version):
-                raise VersionUnknown(
-                    f"no publication has version {version}",
-                    hint="`lakewarden lake log` lists the versions.",
-                )
+                raise no_version(version)
             # In this order: a publish after the first read is known to the second.
             now = _pin_main(connection).tables
             later = sql_history.located_before(connection, version)
@@ -115,7 +116,7 @@ class SqlLake:
             with writing(self._engine) as connection:
                 return _begin(connection, name, run, at)
         except IntegrityError as error:  # another one began it at the same moment
-            raise _name_taken(name) from error
+            raise name_taken(name) from error
 
     def catalog(self, branch: Branch) -> Catalog:
         self._prepare()
@@ -125,16 +126,7 @@ class SqlLake:
         return BranchCatalog(branch.name, self._engine, properties)
 
     def load(self, pin: Pin, table: str) -> Table:
-        location = pin.tables[table]
-        found = StaticTable.from_metadata(location, self._file_io)
-        namespace, name = sql_rows.split(table)
-        return StaticTable(
-            identifier=(*namespace.split("."), name),
-            metadata=found.metadata,
-            metadata_location=location,
-            io=found.io,
-            catalog=NoopCatalog(pin.ref),
-        )
+        return load_pinned(pin, table, self._file_io)
 
     def publish(
         self,
@@ -144,7 +136,7 @@ class SqlLake:
         reads: AbstractSet[str],
         at: datetime,
     ) -> Publication:
-        _check_contributions(contributions)
+        check_contributions(contributions)
         self._prepare()
         with writing(self._engine) as connection:
             version = _lock_head(connection) + 1
@@ -152,14 +144,14 @@ class SqlLake:
                 case Publication() as already:
                     return already
                 case TakenOver() as tombstone:
-                    raise _fenced(branch.run, tombstone)
+                    raise fenced(branch.run, tombstone)
             base = json.loads(_open_branch(connection, branch).base)
             staged = sql_rows.tables(connection, branch.name, lock=True)
             changes = table_changes(base["tables"], staged)
             asserted = changes.keys() | reads
             now = sql_rows.lock_main(connection, asserted)
-            _refuse_moved(branch, moved_tables(asserted, base["tables"], now))
-            _refuse_moved(branch, sql_rows.move_main(connection, changes))
+            refuse_moved(branch, moved_tables(asserted, base["tables"], now))
+            refuse_moved(branch, sql_rows.move_main(connection, changes))
             spaces = {(name, key): value for name, key, value in base["namespaces"]}
             _publish_namespaces(connection, branch.name, spaces)
             connection.execute(update(head).values(version=version))
@@ -249,7 +241,7 @@ def _pin_branch(connection: Connection, name: str) -> Pin:
         .where(branches.c.name == name, branches.c.state == "open")
     ).all()
     if not rows:
-        raise _no_branch(name)
+        raise no_branch(name)
     return Pin(name, str(rows[0].base_version), sql_rows.by_name(rows))
 
 
@@ -259,9 +251,9 @@ def _begin(connection: Connection, name: str, run: str, at: datetime) -> Branch:
         select(head.c.version).with_for_update(read=True)
     ).scalar_one()
     if outcome := sql_history.outcome(connection, run):
-        raise _fenced(run, outcome)
+        raise fenced(run, outcome)
     if connection.execute(select(branches.c.name).where(branches.c.name == name)).first():
-        raise _name_taken(name)
+        raise name_taken(name)
     sql_rows.copy_main(connection, name)
     tables = sql_rows.tables(connection, name)
     spaces = [[*key, value] for key, value in sql_rows.namespaces(connection, name).items()]
@@ -270,7 +262,7 @@ def _begin(connection: Connection, name: str, run: str, at: datetime) -> Branch:
             name=name,
             run=run,
             state="open",
-            created_at=sql_history.to_text(at),
+            created_at=time_to_text(at),
             base_version=version,
             base=json.dumps({"tables": tables, "namespaces": spaces}),
         )
@@ -292,7 +284,7 @@ def _open_branch(connection: Connection, branch: Branch) -> Row[_BranchRow]:
         .with_for_update()
     ).one_or_none()
     if row is None:
-        raise _no_branch(branch.name)
+        raise no_branch(branch.name)
     return row
 
 
@@ -320,44 +312,6 @@ def _publish_namespaces(connection: Connection, branch: str, base: Namespaces) -
     sql_rows.set_namespaces(connection, main, wanted | kept)
 
 
-def _refuse_moved(branch: Branch, moved: Sequence[str]) -> None:
-    if moved:
-        raise BaseMoved(
-            f"{', '.join(moved)} moved since branch {branch.name} began; nothing was published",
-            tables=moved,
-            hint="Stage the batch again on main as it is now.",
-        )
-
-
-def _fenced(run: str, outcome: Publication | TakenOver) -> RunFenced:
-    match outcome:
-        case Publication():
-            what = f"has published version {outcome.version}"
-        case TakenOver():
-            what = f"was taken over by {outcome.by} at {outcome.at.isoformat()}"
-    return RunFenced(f"run {run} {what}", hint="Start a new run.")
-
-
-def _name_taken(name: str) -> BranchNameTaken:
-    return BranchNameTaken(
-        f"branch {name} exists or existed", hint="Give the new branch a new name."
-    )
-
-
-def _no_branch(name: str) -> BranchUnknown:
-    return BranchUnknown(
-        f"no branch {name}", hint="`lakewarden lake branches` lists those that exist."
-    )
-
-
 def _check_name(name: str) -> None:
     if name == MAIN or not 0 < len(name) <= NAME:
-        raise WrongUsage(f"{name!r} cannot be a branch's name: 1 to {NAME} characters, not {MAIN}")
-
-
-def _check_contributions(contributions: Sequence[Contribution]) -> None:
-    if not contributions:
-        raise ValueError("a publish without a contribution")
-    batches = [(one.dataset, one.batch) for one in contributions]
-    if len(set(batches)) < len(batches):
-        raise ValueError("two contributions of one batch")
+        raise wrong_name(name, f"1 to {NAME} characters, not {MAIN}")

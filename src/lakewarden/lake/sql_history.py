@@ -1,28 +1,19 @@
 """The rows that tell what was published, and back."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import Connection, Row, Select, func, insert, select
 
 from lakewarden.lake.model import (
     Contribution,
-    Override,
     Publication,
     TableChange,
     TakenOver,
 )
 from lakewarden.lake.sql_schema import changes, fences, publications, versions
-
-
-def to_text(at: datetime) -> str:
-    """ISO 8601 in UTC, so that text sorts as time does."""
-    if at.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
+from lakewarden.lake.written import contribution_of, contribution_to_text, time_to_text
 
 
 def record(
@@ -36,8 +27,8 @@ def record(
 ) -> Publication:
     """Write a version, its contributions and the run's fence; `reads` says where each table that
     was only read stood. Returns the first publication."""
-    connection.execute(insert(versions).values(version=version, run=run, at=to_text(at)))
-    connection.execute(insert(fences).values(run=run, version=version, at=to_text(at)))
+    connection.execute(insert(versions).values(version=version, run=run, at=time_to_text(at)))
+    connection.execute(insert(fences).values(run=run, version=version, at=time_to_text(at)))
     connection.execute(
         insert(publications),
         [
@@ -46,7 +37,7 @@ def record(
                 "ordinal": ordinal,
                 "dataset": one.dataset,
                 "batch": one.batch,
-                "contribution": json.dumps(asdict(one), sort_keys=True),
+                "contribution": contribution_to_text(one),
             }
             for ordinal, one in enumerate(contributions)
         ],
@@ -65,7 +56,7 @@ def record(
 
 def entomb(connection: Connection, run: str, by: str, at: datetime) -> None:
     """Fence a run that has published nothing, for ever."""
-    connection.execute(insert(fences).values(run=run, by=by, at=to_text(at)))
+    connection.execute(insert(fences).values(run=run, by=by, at=time_to_text(at)))
 
 
 def outcome(connection: Connection, run: str) -> Publication | TakenOver | None:
@@ -110,17 +101,11 @@ def read_publications(
             version=row.version,
             run=row.run,
             at=datetime.fromisoformat(row.at),
-            contribution=_contribution(row.contribution),
+            contribution=contribution_of(row.contribution),
             tables=tables.get(row.version, {}),
         )
         for row in found
     )
-
-
-def _contribution(text: str) -> Contribution:
-    fields = json.loads(text)
-    override = fields.pop("override")
-    return Contribution(override=Override(**override) if override else None, **fields)
 
 
 def _tables_changed(

@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-from lakewarden.errors import Failed
+from lakewarden.lake.model import CatalogFormatUnknown
 
 FORMAT = 1  # of the tables below; raised when they change
 NAME = 255  # characters: the width of PyIceberg's catalog_name
@@ -93,10 +93,6 @@ changes = Table(
     Column("after", String(1000)),
     Index("lakewarden_changes_table", "table", "version"),
 )
-
-
-class CatalogFormatUnknown(Failed):
-    """The catalog's tables were written by another release."""
 
 
 def is_prepared(connection: Connection) -> bool:

