@@ -54,15 +54,28 @@ ABOUT = {
     "env.NAME.region": "The AWS region of the bucket.",
     "env.NAME.bucket": "The bucket of deliveries, tables and operations. It must keep versions.",
     "env.NAME.warehouse": "The prefix, within the bucket, of the tables' files.",
-    "env.NAME.catalog.type": "The kind of catalog.",
-    "env.NAME.catalog.uri": (
+    "env.NAME.catalog[sql].type": "The kind of catalog.",
+    "env.NAME.catalog[sql].uri": (
         "A database URL: `sqlite:///path/to/catalog.db`, or `postgresql+psycopg://user@host/db`"
         " (with the extra `lakewarden[postgres]`). One with a password is refused in the file: the"
         " variable may hold it, or what is referred to. Never printed."
     ),
-    "env.NAME.catalog.password": (
+    "env.NAME.catalog[sql].password": (
         "The password, where `uri` has none. In the file only as a reference. Never printed."
     ),
+    "env.NAME.catalog[nessie].type": "The kind of catalog.",
+    "env.NAME.catalog[nessie].uri": (
+        'Where Nessie is: `http://host:19120`, without a path. Left out for `account = "local"`,'
+        " it is the local stack's."
+    ),
+    "env.NAME.catalog[nessie].token": (
+        "The bearer token, where Nessie asks for one. In the file only as a reference. Never"
+        " printed."
+    ),
+    "env.NAME.catalog[nessie].warehouse": (
+        "The warehouse, by the name that Nessie's own settings give it; they say where it lies."
+    ),
+    "env.NAME.catalog[nessie].main": "The Nessie branch that is main.",
     "dataset.NAME.batch": "The form of batch keys: `2013-01-31`, or `2013-01`.",
     "dataset.NAME.landing": (
         "The prefix where a batch lands. It holds `{batch}`, holds `{part}` where there are parts,"
@@ -135,22 +148,38 @@ def keys(model: type[BaseModel], before: str = "") -> Iterator[Key]:
             continue
         inner, named = _inner(field.annotation)
         path = f"{before}{name}"
-        if inner is None:
+        if not inner:
             yield Key(path, _type(field), _default(field), _variable(path, field))
-        else:
-            yield from keys(inner, f"{path}.NAME." if named else f"{path}.")
+        for one in inner:
+            kind = f"[{_kind(one)}]" if len(inner) > 1 else ""
+            yield from keys(one, f"{path}.NAME." if named else f"{path}{kind}.")
 
 
-def _inner(annotation: Any) -> tuple[type[BaseModel] | None, bool]:  # whatever a model says
-    """The model that a key holds, if it holds one, and whether several by name."""
-    for one in (annotation, *get_args(annotation)):
-        if isinstance(one, type) and issubclass(one, BaseModel) and not issubclass(one, Reference):
-            return one, get_origin(annotation) not in (None, Union, types.UnionType)
-    return None, False
+def _inner(annotation: Any) -> tuple[list[type[BaseModel]], bool]:  # whatever a model says
+    """The models that a key may hold, if any, and whether several by name."""
+    found = [
+        one
+        for one in (annotation, *map(_bare, get_args(annotation)))
+        if isinstance(one, type) and issubclass(one, BaseModel) and not issubclass(one, Reference)
+    ]
+    return found, get_origin(annotation) not in (None, Union, types.UnionType)
+
+
+def _bare(annotation: Any) -> Any:  # whatever a model says
+    """Without what is only said about it."""
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _kind(model: type[BaseModel]) -> str:
+    """Of models that stand in for one another, by the one value of `type`."""
+    return str(get_args(model.model_fields["type"].annotation)[0])
 
 
 def _section(table: str, of: list[Key]) -> str:
+    table, _, kind = table.rstrip("]").partition("[")
     title = f"## `[{table}]`" if table else "## Of the file itself"
+    if kind:
+        title += f', `type = "{kind}"`'
     rows = [
         f"| `{key.path.rpartition('.')[2]}` | {key.type} | {_shown_default(key)}"
         f" | {f'`{key.variable}`' if key.variable else '–'} | {ABOUT[key.path]} |"
@@ -183,6 +212,7 @@ def _variable(path: str, field: FieldInfo) -> str | None:
     below a table that the user names."""
     if get_origin(field.annotation) in (tuple, Mapping):
         return None
+    path = re.sub(r"\[\w+\]", "", path)
     return PREFIX + path.replace(".", "__").upper()
 
 

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from lakewarden.settings import LOCAL, EnvSettings, Secret, Settings, local_endpoint, variables
+from lakewarden.errors import TryAgain
+from lakewarden.settings import (
+    LOCAL,
+    EnvSettings,
+    NessieCatalogSettings,
+    Secret,
+    Settings,
+    SqlCatalogSettings,
+    local_endpoint,
+    variables,
+)
 
 if TYPE_CHECKING:
     from lakewarden.aws.clients import Connection
@@ -22,6 +32,10 @@ if TYPE_CHECKING:
     from lakewarden.batch.models.project import DbtProject
     from lakewarden.lake.model import Lake
     from lakewarden.tables.template import Template
+
+
+class LocalNessieMissing(TryAgain):
+    """The catalog is the local stack's Nessie, and that stack has none."""
 
 
 @dataclass(frozen=True)
@@ -72,19 +86,18 @@ class Environment:
         return self.secrets.value(secret)
 
     def catalog_uri(self) -> str:
-        """Where the SQL catalog is, with its password: for its engine, and nobody else."""
-        from sqlalchemy import make_url
-        from sqlalchemy.exc import ArgumentError
+        """Where the catalog is: of a database with its password, for its engine and nobody else.
 
-        uri = self.settings.catalog_uri(self.reveal(self.env.catalog.uri))
-        if self.env.catalog.password is None:
-            return uri
-        try:
-            url = make_url(uri)
-        except ArgumentError:
-            return uri  # its engine tells what is wrong with it
-        whole = url.set(password=self.reveal(self.env.catalog.password))
-        return whole.render_as_string(hide_password=False)
+        Raises LocalNessieMissing where it is left to the local stack, and that has none."""
+        catalog = self.env.catalog
+        if isinstance(catalog, SqlCatalogSettings):
+            return self._database(catalog)
+        uri = catalog.uri or local_endpoint(self.root).nessie
+        if uri is None:
+            raise LocalNessieMissing(
+                "the local stack runs without Nessie", hint="lakewarden local up --catalog nessie"
+            )
+        return uri
 
     @cached_property
     def objects(self) -> "Objects":
@@ -98,6 +111,9 @@ class Environment:
     @cached_property
     def lake(self) -> "Lake":
         """The catalog."""
+        catalog = self.env.catalog
+        if isinstance(catalog, NessieCatalogSettings):
+            return self._nessie(catalog)
         from lakewarden.lake.sql import SqlLake
 
         warehouse = f"s3://{self.env.bucket}/{self.env.warehouse}"
@@ -147,6 +163,27 @@ class Environment:
         if not (folder / "dbt_project.yml").is_file():
             return None
         return DbtProject(folder, self.root / ".lakewarden" / "cache" / "dbt")
+
+    def _database(self, catalog: SqlCatalogSettings) -> str:
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        uri = self.settings.catalog_uri(self.reveal(catalog.uri))
+        if catalog.password is None:
+            return uri
+        try:
+            url = make_url(uri)
+        except ArgumentError:
+            return uri  # its engine tells what is wrong with it
+        whole = url.set(password=self.reveal(catalog.password))
+        return whole.render_as_string(hide_password=False)
+
+    def _nessie(self, catalog: NessieCatalogSettings) -> "Lake":
+        from lakewarden.lake.nessie import NessieConfig, NessieLake
+
+        config = NessieConfig(self.catalog_uri(), catalog.warehouse, catalog.main)
+        token = self.reveal(catalog.token) if catalog.token is not None else None
+        return NessieLake(config, self._file_io(), token=token, objects=lambda: self.objects)
 
     def _file_io(self) -> Mapping[str, str]:
         """PyIceberg's own words for the same store."""

@@ -16,8 +16,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     SecretStr,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -80,12 +82,40 @@ class _Model(BaseModel):
 Secret = SecretStr | AnyReference
 
 
-class CatalogSettings(_Model):
-    """Where the catalog is. SQLite and PostgreSQL by the same code."""
+class SqlCatalogSettings(_Model):
+    """The catalog is a database. SQLite and PostgreSQL by the same code."""
 
     type: Literal["sql"] = "sql"
     uri: Secret  # with a password only by a variable or a reference
     password: Secret | None = None  # in place of one in `uri`
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def _known(cls, kind: object) -> object:
+        if kind != "sql":
+            raise ValueError("sql or nessie")
+        return kind
+
+
+class NessieCatalogSettings(_Model):
+    """The catalog is a Nessie; on the local stack it is found by itself."""
+
+    type: Literal["nessie"]
+    uri: str | None = None
+    token: Secret | None = None
+    warehouse: str = Field("lake", min_length=1)  # as Nessie calls it
+    main: str = Field("main", min_length=1)  # Nessie's name of main
+
+
+def _kind_of_catalog(told: object) -> str:
+    kind = told.get("type") if isinstance(told, dict) else getattr(told, "type", None)
+    return "nessie" if kind == "nessie" else "sql"
+
+
+CatalogSettings = Annotated[
+    Annotated[SqlCatalogSettings, Tag("sql")] | Annotated[NessieCatalogSettings, Tag("nessie")],
+    Discriminator(_kind_of_catalog),
+]
 
 
 class EnvSettings(_Model):
@@ -105,6 +135,13 @@ class EnvSettings(_Model):
             raise ValueError("the local stack has keys of its own: no profile, no role_arn")
         if self.role_arn and self.role_arn.split(":")[4] != self.account:
             raise ValueError("role_arn belongs to another account than `account`")
+        return self
+
+    @model_validator(mode="after")
+    def _where(self) -> "EnvSettings":
+        catalog = self.catalog
+        if catalog.type == "nessie" and catalog.uri is None and self.account != LOCAL:
+            raise ValueError("catalog.uri is left out on the local stack only")
         return self
 
 
@@ -367,5 +404,8 @@ def _meeting(settings: Settings) -> Iterator[str]:
 def _mistakes(error: ValidationError) -> Iterator[str]:
     """Where and what, and never the value: it may be a secret."""
     for mistake in error.errors(include_input=False, include_url=False):
-        where = ".".join(str(part) for part in mistake["loc"])
+        told = [str(part) for part in mistake["loc"]]
+        if "catalog" in told[:-1]:
+            del told[told.index("catalog") + 1]  # the kind, which is no key of the file
+        where = ".".join(told)
         yield f"  {where}: {mistake['msg']}"

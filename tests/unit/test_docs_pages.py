@@ -164,7 +164,6 @@ SAMPLES = {
     "zone": "Asia/Tokyo",
     "uri": "sqlite:///other.db",
     "batch": "month",
-    "type": "sql",
     "complete": "settled:15m",
     "after": "2",
     "first": "2024-01-31",
@@ -185,9 +184,12 @@ def test_a_variable_overrides_its_key(
         assert key.path.rpartition(".")[2] in ("parts", "tables", "weekdays", "holidays")
         return
     names = {"env": "dev", "dataset": "claims"}
-    first, *rest = key.path.split(".")
+    kind = key.path.partition("[")[2].partition("]")[0]  # of the catalog
+    if kind:
+        monkeypatch.setenv("LAKEWARDEN__ENV__DEV__CATALOG__TYPE", kind)
+    first, *rest = key.path.replace(f"[{kind}]", "").split(".")
     path = [first, *(names[first] if part == "NAME" else part for part in rest)]
-    value = SAMPLES.get(path[-1], "other")
+    value = kind if path[-1] == "type" else SAMPLES.get(path[-1], "other")
     if path[-1] in ("profile", "role_arn"):  # the local stack takes none
         monkeypatch.setenv("LAKEWARDEN__ENV__DEV__ACCOUNT", SAMPLES["account"])
     monkeypatch.setenv(key.variable.replace("NAME", names.get(first, "").upper()), value)

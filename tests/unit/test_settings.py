@@ -1,5 +1,6 @@
 """lakewarden.toml and the environment: what is taken from where, and how mistakes are told."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,15 +8,18 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from lakewarden.aws.secrets import ManagedSecret, Parameter, Reference, Variable
-from lakewarden.environment import Environment
-from lakewarden.errors import LakewardenError
+from lakewarden.environment import Environment, LocalNessieMissing
+from lakewarden.errors import LakewardenError, WrongUsage
+from lakewarden.lake.nessie import NessieLake
 from lakewarden.settings import (
     EnvironmentUnknown,
     LocalStackDown,
+    NessieCatalogSettings,
     ProjectMissing,
     SecretInFile,
     Settings,
     SettingsInvalid,
+    SqlCatalogSettings,
     find_project,
     load_settings,
     local_endpoint,
@@ -163,7 +167,9 @@ def test_secrets_are_not_shown_by_what_holds_them(
     opened = [Environment(read, name, env) for name, env in read.env.items()]
     shown = f"{read!r} {read} {read.model_dump()} {read.model_dump_json()} {opened}"
     assert PASSWORD not in shown
-    uri, password = read.env["prod"].catalog.uri, read.env["dev"].catalog.password
+    uri, catalog = read.env["prod"].catalog.uri, read.env["dev"].catalog
+    assert isinstance(catalog, SqlCatalogSettings)
+    password = catalog.password
     assert isinstance(uri, SecretStr)
     assert uri.get_secret_value() == WITH_PASSWORD
     assert isinstance(password, SecretStr)
@@ -185,6 +191,8 @@ WITH_PASSWORD = f"postgresql+psycopg://lake:{PASSWORD}@db.invalid/lake"
         f'{{ uri = "postgresql://db.invalid/lake?user=lake&password={PASSWORD}" }}',
         f'{{ uri = "postgresql://db.invalid/lake?sslPassword={PASSWORD}" }}',
         f'{{ uri = "postgresql://lake@db.invalid/lake", password = "{PASSWORD}" }}',
+        f'{{ type = "nessie", uri = "http://lake.invalid:19120", token = "{PASSWORD}" }}',
+        f'{{ type = "nessie", uri = "http://lake:{PASSWORD}@lake.invalid:19120" }}',
     ],
 )
 def test_a_secret_in_the_file_is_refused_and_not_told(
@@ -246,7 +254,9 @@ def test_a_reference_that_cannot_be_read_is_named(tmp_path: Path, written: str) 
 def test_a_variable_may_hold_a_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKEWARDEN__ENV__PROD__CATALOG__PASSWORD__SSM", "/lake/password")
     read = settings(tmp_path)
-    assert read.env["prod"].catalog.password == Parameter(ssm="/lake/password")
+    catalog = read.env["prod"].catalog
+    assert isinstance(catalog, SqlCatalogSettings)
+    assert catalog.password == Parameter(ssm="/lake/password")
 
 
 def test_a_password_is_put_into_the_address(
@@ -399,3 +409,61 @@ def test_the_stacks_keys_are_read_and_not_shown(tmp_path: Path) -> None:
     with pytest.raises(LakewardenError) as caught:
         local_endpoint(tmp_path)
     assert "endpoint.json" in caught.value.message
+
+
+# ── Nessie ──────────────────────────────────────────────────────────────────────────────────────
+
+DEV = 'catalog = { type = "sql", uri = "sqlite:///.lakewarden/catalog.db" }'
+
+
+def endpoint(folder: Path, **more: str) -> None:
+    file = folder / ".lakewarden" / "local" / "endpoint.json"
+    file.parent.mkdir(parents=True)
+    told = {"format": 1, "endpoint": "http://127.0.0.1:1", "region": "us-east-1", "bucket": "b"}
+    file.write_text(json.dumps({**told, "access_key": "k", "secret_key": "s", **more}))
+
+
+def test_a_nessie_of_the_local_stack_is_found(tmp_path: Path) -> None:
+    read = settings(tmp_path, TEXT.replace(DEV, 'catalog = { type = "nessie" }'))
+    catalog = read.env["dev"].catalog
+    assert isinstance(catalog, NessieCatalogSettings)
+    assert (catalog.warehouse, catalog.main) == ("lake", "main")
+    opened = Environment(read, "dev", read.env["dev"])
+    with pytest.raises(LocalStackDown):
+        opened.catalog_uri()
+    endpoint(tmp_path, nessie="http://127.0.0.1:2")
+    assert opened.catalog_uri() == "http://127.0.0.1:2"
+    assert isinstance(opened.lake, NessieLake)
+
+
+def test_a_local_stack_without_nessie_says_how_to_get_one(tmp_path: Path) -> None:
+    read = settings(tmp_path, TEXT.replace(DEV, 'catalog = { type = "nessie" }'))
+    endpoint(tmp_path)
+    with pytest.raises(LocalNessieMissing) as caught:
+        _ = Environment(read, "dev", read.env["dev"]).lake
+    assert caught.value.hint == "lakewarden local up --catalog nessie"
+
+
+def test_elsewhere_a_nessie_has_an_address(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"env\.prod: .*catalog\.uri"):
+        settings(tmp_path, TEXT.replace(PROD, 'catalog = { type = "nessie" }'))
+
+
+def test_a_token_is_shown_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKE_TOKEN", PASSWORD)
+    token = 'token = { env = "LAKE_TOKEN" }'
+    nessie = f'catalog = {{ type = "nessie", uri = "http://127.0.0.1:2", {token} }}'
+    read = settings(tmp_path, TEXT.replace(DEV, nessie))
+    endpoint(tmp_path)
+    opened = Environment(read, "dev", read.env["dev"])
+    shown = f"{opened.lake!r} {opened!r} {read.model_dump_json()}"
+    assert PASSWORD not in shown
+    assert "http://127.0.0.1:2" in shown
+
+
+def test_a_wrong_address_of_a_nessie_is_refused_without_telling_it(tmp_path: Path) -> None:
+    nessie = 'catalog = { type = "nessie", uri = "lake.invalid:19120" }'
+    read = settings(tmp_path, TEXT.replace(DEV, nessie))
+    endpoint(tmp_path)
+    with pytest.raises(WrongUsage, match="not that of a Nessie"):
+        _ = Environment(read, "dev", read.env["dev"]).lake

@@ -257,7 +257,8 @@ class _Story:
         if after != before:
             raise DemoBroken("a refused batch has changed what is published")
         tables = plural(len(after.tables), "published table")
-        self._tell("green", "unchanged", f"{tables}, still version {after.version}")
+        version = self._project.lake.publications()[0].version
+        self._tell("green", "unchanged", f"{tables}, still version {version}")
 
     def _tell(self, colour: str, word: str, text: str) -> None:
         if not self._silent:

@@ -18,6 +18,7 @@ from lakewarden.cli.output import cell, plural, say, show_json, show_table
 if TYPE_CHECKING:
     from lakewarden.lake.model import Branch, Publication, TableChange
 
+_SHORT = 12  # characters of a version that is a hash
 
 app = typer.Typer(
     help="What is published, by which batch, when; branches left behind.",
@@ -79,7 +80,7 @@ def branches(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = 
     else:
         show_table(
             ["branch", "base", "since (UTC)", "run"],
-            [(one.name, one.base.version, one.created_at, one.run) for one in found],
+            [(one.name, one.base.version[:_SHORT], one.created_at, one.run) for one in found],
             right=["base"],
             extra=["run"],
         )

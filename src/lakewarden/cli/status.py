@@ -30,7 +30,12 @@ def status(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fa
 
     opened = open_project(project, env, as_json=as_json)
     found = {name: opened.overview(name, most=_BATCHES) for name in opened.settings.dataset}
-    last = {name: last_published(opened.lake.publications(name)) for name in found}
+    log = opened.lake.publications()
+    version = max((one.version for one in log), default=0)
+    last = {
+        name: last_published([one for one in log if one.contribution.dataset == name])
+        for name in found
+    }
     branches = opened.lake.branches()
     pin = opened.pin()
     if as_json:
@@ -38,7 +43,7 @@ def status(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fa
             {
                 "project": opened.settings.project,
                 "env": opened.env_name,
-                "version": int(pin.version),
+                "version": version,
                 "tables": len(pin.tables),
                 "branches": [branch.name for branch in branches],
                 "datasets": {
@@ -50,7 +55,7 @@ def status(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fa
         )
         return
     say(
-        f"{opened.settings.project}, {opened.env_name}: version {pin.version},"
+        f"{opened.settings.project}, {opened.env_name}: version {version},"
         f" {plural(len(pin.tables), 'table')}{_left(branches)}"
     )
     width = max(len(name) for name in found)
