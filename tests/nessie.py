@@ -53,6 +53,10 @@ class Nessie:
         return self.server.warehouse.location
 
     @property
+    def bucket(self) -> str:
+        return self.warehouse.split("/")[2]
+
+    @property
     def log(self) -> Path:
         return self.server.folder / "log"
 

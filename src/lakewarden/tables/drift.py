@@ -28,6 +28,10 @@ WATCHED = ("write.", "commit.", "history.", "gc.", "schema.")
 SET_BY_ENGINES = ("write.parquet.compression-codec",)
 """Catalogs that are built on Iceberg's Java library write these into every new table."""
 
+SET_BY_NESSIE = {"gc.enabled": "false"}
+"""Nessie keeps every table's files from being deleted by engines that know one branch only. With
+this value nobody's writing changes; with another one somebody else set it."""
+
 
 class FindingKind(StrEnum):
     MISSING_TABLE = "missing-table"
@@ -151,5 +155,6 @@ def _properties(template: Template, table: Table) -> Iterator[Finding]:
             yield Finding(FindingKind.PROPERTY, name, value, "none" if found is None else found)
     for name, value in table.properties.items():
         ours = name in wanted or name.startswith(OUR_PREFIX) or name in SET_BY_ENGINES
+        ours = ours or SET_BY_NESSIE.get(name) == value
         if not ours and name.startswith(WATCHED):
             yield Finding(FindingKind.EXTRA_PROPERTY, name, "none", value)
