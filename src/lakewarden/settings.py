@@ -144,6 +144,19 @@ class EnvSettings(_Model):
             raise ValueError("catalog.uri is left out on the local stack only")
         return self
 
+    def references(self) -> Mapping[str, AnyReference]:
+        """Every secret that is referred to, by its key."""
+        return dict(_references(self))
+
+
+def _references(model: BaseModel, before: str = "") -> Iterator[tuple[str, AnyReference]]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, AnyReference):
+            yield f"{before}{name}", value
+        elif isinstance(value, BaseModel):
+            yield from _references(value, f"{before}{name}.")
+
 
 def length_of(text: str) -> timedelta:
     """90m, 2h, 1d: a length of time."""

@@ -46,7 +46,7 @@ catalog = { type = "sql", uri = "sqlite:///.lakewarden/catalog.db" }
 account = "123456789012"
 region = "eu-central-1"
 bucket = "shop-prod"
-catalog = { type = "sql", uri = "postgresql+psycopg://shop:geheim@db.invalid/shop" }
+catalog = { type = "sql", uri = "postgresql+psycopg://shop@db.invalid/shop" }
 
 [dataset.orders]
 batch = "date"

@@ -1,12 +1,14 @@
 """DuckDB sessions: extensions loaded from wheels, one S3 secret, bounded memory, no telemetry."""
 
 import importlib.util
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from lakewarden.checkup import Answer
 from lakewarden.errors import Failed
 
 if TYPE_CHECKING:
@@ -56,6 +58,17 @@ def connect(
     connection.execute("SET TimeZone = 'UTC'")
     prepare(connection, config, extensions)
     return connection
+
+
+def check_duck() -> Answer:
+    """Open a session with all extensions. Raises ExtensionMissing."""
+    import duckdb
+
+    with (
+        tempfile.TemporaryDirectory(prefix="lakewarden-") as folder,
+        connect(DuckConfig(Path(folder)), extensions=EXTENSIONS),
+    ):
+        return Answer(f"DuckDB {duckdb.__version__} with {', '.join(EXTENSIONS)}")
 
 
 def options(config: DuckConfig) -> Mapping[str, str]:
