@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 # In the order in which they are run.
 PAGES = (
     "README.md",
+    "docs/environments.md",
     "docs/batch.md",
     "docs/files.md",
     "docs/readers.md",
@@ -210,6 +211,7 @@ _VARIES = (
     (re.compile(r"127\.0\.0\.1:[0-9]+"), "127.0.0.1:PORT"),
     (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9:]{8}(\.[0-9]+)?(\+00:00|Z)?"), "TIME"),
     (re.compile(r" +[0-9]+\.[0-9] s$"), " SECONDS"),
+    (re.compile(r" +[0-9,]+ ms$"), " MS"),
     (re.compile(r"\bin [0-9]+ s\b"), "in SECONDS"),
     (re.compile(r"^(\w+ +(?:ok|refused|failed)) +[0-9]+\.[0-9] "), r"\1 SECONDS "),
 )

@@ -205,6 +205,7 @@ def test_the_commands_are_those_that_are_promised() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "init",
         "demo",
+        "doctor",
         "query",
         "status",
         *(f"local {name}" for name in ("up", "down", "status", "logs")),
