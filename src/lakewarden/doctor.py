@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 _PARSE = 60.0  # seconds that dbt may take
 
 
-def questions(project: "Project", probe: str) -> Sequence[Question]:
-    """All that is asked of a project in one environment. probe: a name that no object has."""
+def questions(project: "Project", probe: str, *, writes: bool = True) -> Sequence[Question]:
+    """All that is asked of a project in one environment. probe: a name that no object has. writes:
+    whether who asks is to write what a run writes; else to see how things are."""
     found = [
         Question("credentials", lambda: _credentials(project)),
-        Question("bucket", lambda: _bucket(project, probe)),
-        Question("catalog", lambda: _catalog(project)),
+        Question("bucket", lambda: _bucket(project, probe, writes)),
+        Question("catalog", lambda: _catalog(project, writes)),
         Question("tables", lambda: _tables(project)),
         Question("duckdb", _duckdb),
     ]
@@ -54,27 +55,30 @@ def _secrets(project: "Project", references: "Mapping[str, AnyReference]") -> An
     )
 
 
-def _bucket(project: "Project", probe: str) -> Answer:
+def _bucket(project: "Project", probe: str, writes: bool) -> Answer:
     from lakewarden.aws.check import check_bucket
 
-    prefixes = list(_prefixes(project))
+    prefixes = list(_prefixes(project, writes))
     return check_bucket(_in_a_hurry(project), project.env.bucket, prefixes, probe)
 
 
-def _prefixes(project: "Project") -> "Iterator[Prefix]":
+def _prefixes(project: "Project", writes: bool) -> "Iterator[Prefix]":
+    """Who only looks has no need of rows: receipts say how things are."""
     from lakewarden.aws.check import Prefix
 
     for name, dataset in project.settings.dataset.items():
         fixed = dataset.landing.partition("{")[0]
-        yield Prefix(f"deliveries of {name}", fixed[: fixed.rfind("/") + 1])
-    yield Prefix("tables", f"{project.env.warehouse.strip('/')}/".lstrip("/"))
-    yield Prefix("operations", "ops/")
+        landing = fixed[: fixed.rfind("/") + 1]
+        yield Prefix(f"deliveries of {name}", landing, read=writes, write=writes)
+    warehouse = f"{project.env.warehouse.strip('/')}/".lstrip("/")
+    yield Prefix("tables", warehouse, read=writes, write=writes)
+    yield Prefix("receipts", "ops/batches/", write=writes)
 
 
-def _catalog(project: "Project") -> Answer:
+def _catalog(project: "Project", writes: bool) -> Answer:
     from lakewarden.lake.check import check_sql
 
-    return check_sql(project.catalog_uri())
+    return check_sql(project.catalog_uri(), writes=writes)
 
 
 def _tables(project: "Project") -> Answer:

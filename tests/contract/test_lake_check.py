@@ -56,6 +56,7 @@ def test_rights_that_are_missing_are_named(postgres: Postgres) -> None:
     assert answer.who == "reader"
     assert "no right to INSERT, UPDATE, DELETE on lakewarden_head" in answer.missing
     assert len(answer.missing) == 8
+    assert check_sql(readers, writes=False).missing == ()
     with engine.begin() as connection:
         connection.execute(text("DROP OWNED BY reader"))
         connection.execute(text("DROP ROLE reader"))

@@ -116,7 +116,7 @@ def test_what_cannot_be_known_is_told_as_that() -> None:
     assert len(answer.unknown) == 4
 
 
-def test_what_we_need_not_write_is_not_asked_for() -> None:
-    reading = Prefix("deliveries", "raw/", write=False)
-    answer = judge("eu-west-1", "lake", ALL, [Access(reading, True, True, None)])
+def test_what_we_need_not_do_is_not_asked_for() -> None:
+    looking = Prefix("deliveries", "raw/", read=False, write=False)
+    answer = judge("eu-west-1", "lake", ALL, [Access(looking, True, None, None)])
     assert (answer.missing, answer.unknown) == ((), ())

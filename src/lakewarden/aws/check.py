@@ -40,6 +40,7 @@ class Prefix:
 
     name: str
     key: str  # ends with a slash
+    read: bool = True
     write: bool = True
 
 
@@ -113,10 +114,10 @@ def judge(region: str, bucket: str, facts: BucketFacts, access: Sequence[Access]
     if facts.locked:
         told.append("Object Lock")
     for one in access:
-        may = {"list": one.list, "read": one.read, "write": one.write}
+        may = {"list": one.list}
+        may |= {"read": one.read} if one.prefix.read else {}
+        may |= {"write": one.write} if one.prefix.write else {}
         for verb, allowed in may.items():
-            if verb == "write" and not one.prefix.write:
-                continue
             if allowed is None:
                 unknown.append(f"whether we may {verb} {one.prefix.key} ({one.prefix.name})")
             elif not allowed:
@@ -133,10 +134,14 @@ def judge(region: str, bucket: str, facts: BucketFacts, access: Sequence[Access]
 def _access(client: "S3Client", bucket: str, prefix: Prefix, probe: str) -> Access:
     key = f"{prefix.key}{probe}"
     listed = _allowed(lambda: bool(client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)))
-    read = _allowed(lambda: bool(client.head_object(Bucket=bucket, Key=key)), "404", "NoSuchKey")
+    read = _may_read(client, bucket, key) if prefix.read else None
     if not listed and not read:
         read = None  # who may not list is told the same of what does not exist
     return Access(prefix, listed, read, _may_write(client, bucket, key) if prefix.write else None)
+
+
+def _may_read(client: "S3Client", bucket: str, key: str) -> bool | None:
+    return _allowed(lambda: bool(client.head_object(Bucket=bucket, Key=key)), "404", "NoSuchKey")
 
 
 def _may_write(client: "S3Client", bucket: str, key: str) -> bool | None:

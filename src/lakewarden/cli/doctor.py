@@ -22,6 +22,9 @@ def doctor(
     project: ProjectDir = None,
     env: EnvName = None,
     every: Annotated[bool, typer.Option("--all", help="Every environment of the project.")] = False,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="You are to see how things are, not to write.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask every part of an environment what it is, who it takes us for, and what is missing.
@@ -40,7 +43,7 @@ def doctor(
     for name in names:
         one = open_project(project, name, as_json=as_json)
         with console.status(f"asking the parts of {name}"):
-            found[name] = check(_questions(one))
+            found[name] = check(_questions(one, writes=not read_only))
         if as_json:
             told.append(_told(one, found[name]))
         else:
@@ -51,10 +54,11 @@ def doctor(
     raise typer.Exit(1 if 1 in codes else max(codes))
 
 
-def _questions(project: "Project") -> "Sequence[Question]":
+def _questions(project: "Project", *, writes: bool) -> "Sequence[Question]":
     from lakewarden import doctor as asking
 
-    asked = list(asking.questions(project, f"lakewarden-doctor-{secrets.token_hex(8)}"))
+    probe = f"lakewarden-doctor-{secrets.token_hex(8)}"
+    asked = list(asking.questions(project, probe, writes=writes))
     if project.env.account == LOCAL:
         asked.insert(0, _local_stack(project))
     return asked
