@@ -115,6 +115,16 @@ ABOUT = {
         "How much memory DuckDB may use. The process as a whole takes some hundred MB more."
     ),
     "load.threads": "DuckDB's threads; by default as many as there are cores.",
+    "dagster.key_prefix": "What stands before every asset key, and in every name, of Dagster's.",
+    "dagster.first": (
+        "By dataset: the day at which its partitions begin, such as `{ flights = 2013-01-01 }`."
+        " Without it that is `first` of the dataset's `due`; one of the two is needed."
+    ),
+    "dagster.topic": (
+        "The topic of SNS that sensors tell of failures and drift: an ARN, or a name in this"
+        " account and region. By default the project's own."
+    ),
+    "dagster.running": "Whether sensors and schedules are on until somebody turns them off.",
     "load.part_mib": "How much text (MiB) one parser takes at a time.",
 }
 
@@ -203,6 +213,10 @@ def _default(field: FieldInfo) -> str | None:
             return f"`[{', '.join(map(repr, items))}]`".replace("'", '"')
         case str(text):
             return f'`"{text}"`'
+        case bool(value):
+            return f"`{str(value).lower()}`"
+        case Mapping():
+            return "`{}`"
         case value:
             return f"`{value}`"
 
@@ -228,7 +242,13 @@ def _members(annotation: Any) -> list[Any]:  # whatever a model says
 
 
 def _type_name(annotation: Any) -> str:
-    simple = {str: "text", int: "whole number", float: "number", SecretStr: "text, secret"}
+    simple = {
+        bool: "true or false",
+        int: "whole number",
+        float: "number",
+        SecretStr: "text, secret",
+        str: "text",
+    }
     if annotation in simple:
         return simple[annotation]
     if isinstance(annotation, type) and issubclass(annotation, Reference):
@@ -240,7 +260,9 @@ def _type_name(annotation: Any) -> str:
     if get_origin(annotation) is tuple:
         of = get_args(annotation)[0]
         return "list of names" if get_origin(of) is Annotated else f"list of: {_type_name(of)}"
-    return {Mapping: "table of texts"}[get_origin(annotation)]
+    if get_origin(annotation) is Mapping:
+        return "table of dates" if get_args(annotation)[1] is date else "table of texts"
+    raise TypeError(f"how to call {annotation} is not known")
 
 
 def _bounds(field: FieldInfo) -> str:

@@ -245,6 +245,15 @@ class LoadSettings(_Model):
     part_mib: int = Field(64, ge=1)
 
 
+class DagsterSettings(_Model):
+    """How the project's own code location, and `dagster_defs.definitions`, are made."""
+
+    key_prefix: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], ...] = ()
+    first: Mapping[Name, date] = {}  # by dataset: the day of its oldest partition
+    topic: str | None = None  # None: the project's own
+    running: bool = False
+
+
 class Settings(BaseSettings):
     """A project. Relative paths in it are relative to `root`, its folder."""
 
@@ -257,6 +266,7 @@ class Settings(BaseSettings):
     env: Mapping[Name, EnvSettings] = Field(min_length=1)
     dataset: Mapping[Name, DatasetSettings] = Field(min_length=1)
     load: LoadSettings = LoadSettings()
+    dagster: DagsterSettings = DagsterSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -347,6 +357,11 @@ def load_settings(folder: Path) -> Settings:
 def variables() -> Mapping[str, str]:
     """The process's environment, for references to secrets."""
     return os.environ
+
+
+def inherited(more: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a process that takes ours, with some variables of its own."""
+    return {**os.environ, **more}
 
 
 def local_endpoint(root: Path) -> LocalEndpoint:

@@ -24,6 +24,7 @@ from lakewarden.settings import DatasetSettings, find_project, load_settings
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from lakewarden.batch.calendar import Calendar
     from lakewarden.batch.conductor import Outcome, StageDone, Terms, Workshop
     from lakewarden.batch.delivery.deliver import Progress
     from lakewarden.batch.delivery.manifest import Manifest
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from lakewarden.batch.mending import Correction
     from lakewarden.batch.mends import Mend
     from lakewarden.batch.model import Dataset
+    from lakewarden.batch.models.selection import Graph
     from lakewarden.batch.overview import BatchState
     from lakewarden.batch.run import Delivered
+    from lakewarden.batch.waiting import Lying
     from lakewarden.lake.model import Pin, Publication, TableChange
     from lakewarden.records.lease import Holder
     from lakewarden.tables.changes import TablePlan
@@ -418,11 +421,63 @@ class Project(Environment):
         _ = self.objects
         return apply_tables(self.lake, self.plan_tables(), run=new_run_id(at), at=at)
 
-    def drift(self) -> "Mapping[str, Sequence[Finding]]":
-        """Tables that are not what their templates say, and how."""
-        from lakewarden.lake.evolve import drift_of
+    def graph(self) -> "Graph":
+        """What is in the dbt project; empty without one. Neither the store nor the catalog is
+        asked (batch/models/project.py)."""
+        from lakewarden.batch.models.project import read_graph
 
-        return drift_of(self.lake, self.lake.pin(), self.templates)
+        project = self.dbt
+        if project is None:
+            return {}
+        self.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return read_graph(project, self.scratch / f"graph-{new_run_id(now())}")
+
+    def calendar(self, dataset: str) -> "Calendar | None":
+        """When a dataset's batches are due, where lakewarden.toml says so."""
+        found = self.settings.dataset[self.dataset(dataset).name]
+        return found.due.calendar(found.batch) if found.due else None
+
+    def landed(self, dataset: str) -> Mapping[str, str]:
+        """A digest of what lies in the landing prefix, by batch (batch/waiting.py)."""
+        from lakewarden.batch.waiting import landed
+
+        return landed(self.objects, self.dataset(dataset))
+
+    def look(self, dataset: str, landed: Mapping[str, str]) -> "Iterator[Lying]":
+        """Which of these deliveries are whole, and which are published (batch/waiting.py)."""
+        from lakewarden.batch.waiting import look
+
+        return look(self.objects, self.lake, self.dataset(dataset), landed, now())
+
+    def is_withdrawn(self, dataset: str, batch: str) -> bool:
+        """Whether somebody took the batch out of main (batch/published.py)."""
+        from lakewarden.batch.published import newest
+
+        found = newest(self.lake, dataset, batch)
+        return found is not None and found.contribution.withdrawn
+
+    def tests_of(self, publication: "Publication") -> "Mapping[str, str]":
+        """How the dbt tests ended before a publication, by name; empty where no receipt tells."""
+        from lakewarden.batch.receipts import tests_of
+
+        dataset = publication.contribution.dataset
+        return tests_of(self.objects, dataset, publication.run) if dataset else {}
+
+    def alert(self, subject: str, message: str, topic: str | None = None) -> str:
+        """Tell the people on call, by SNS; topic: other than the project's own (aws/topics.py)."""
+        from lakewarden.aws.definitions import names
+        from lakewarden.aws.topics import publish
+
+        own = names(self.settings.project, self.env_name).topic
+        return publish(self.connection, topic or own, subject, message)
+
+    def drift(self) -> "Mapping[str, Sequence[Finding]]":
+        """Tables that are not what their templates say, and how (lake/evolve.py).
+
+        Raises DriftUnknown where nobody can tell."""
+        from lakewarden.lake.evolve import drift_now
+
+        return drift_now(lambda: self.lake, self.templates)
 
     def pin(self, *, branch: str | None = None, at: int | None = None) -> "Pin":
         """Main as it is, as it was after a publication, or a branch."""

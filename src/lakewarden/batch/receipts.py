@@ -30,7 +30,7 @@ from lakewarden.batch.model import (
 )
 from lakewarden.errors import Failed, LakewardenError, Refused, WrongUsage
 from lakewarden.lake.model import Publication
-from lakewarden.records.stream import Stream
+from lakewarden.records.stream import Stream, StreamBroken
 
 PREFIX = "ops/batches/"
 FORMAT: Literal[2] = 2  # 1 told of one batch only, see _of_format_1
@@ -348,6 +348,15 @@ def receipts_of(objects: Objects, dataset: str, run: str) -> list[Receipt]:
             hint='"lakewarden batch list" shows those that there are.',
         )
     return [parse_receipt(record.body, key=record.key) for record in found]
+
+
+def tests_of(objects: Objects, dataset: str, run: str) -> Mapping[str, str]:
+    """How the tests of a run ended, by name; empty where no receipt tells of them."""
+    try:
+        receipts = receipts_of(objects, dataset, run)
+    except (RunUnknown, ReceiptUnreadable, StreamBroken):
+        return {}
+    return {test.name: test.status for receipt in receipts for test in receipt.tests}
 
 
 def parse_receipt(body: object, *, key: str) -> Receipt:

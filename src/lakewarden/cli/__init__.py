@@ -10,7 +10,19 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lakewarden.cli import batch, demo, doctor, init, lake, local, quarantine, query, status, table
+from lakewarden.cli import (
+    batch,
+    dagster,
+    demo,
+    doctor,
+    init,
+    lake,
+    local,
+    quarantine,
+    query,
+    status,
+    table,
+)
 from lakewarden.cli.output import complain, speak
 from lakewarden.errors import Failed, LakewardenError, WrongUsage
 
@@ -85,6 +97,7 @@ app.add_typer(table.app, name="table")
 app.add_typer(batch.app, name="batch")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(lake.app, name="lake")
+app.add_typer(dagster.app, name="dagster")
 app.command("query")(query.query)
 app.command("doctor", short_help="What answers, as whom, and what is missing.")(doctor.doctor)
 app.command("status", short_help="What is published, late, refused or waiting.")(status.status)

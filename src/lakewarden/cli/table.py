@@ -1,16 +1,14 @@
 """lakewarden table: templates against the catalog."""
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakewarden.cli.options import AsJson, EnvName, ProjectDir, open_project
 from lakewarden.cli.output import plural, say, show_json, show_table
-from lakewarden.errors import Refused, TryAgain, WrongUsage
+from lakewarden.errors import Refused, WrongUsage
 
 if TYPE_CHECKING:
-    from lakewarden.tables.drift import Finding
     from lakewarden.tables.template import Template
     from lakewarden.wiring import Project
 
@@ -21,10 +19,6 @@ app = typer.Typer(
 
 class TableUnknown(WrongUsage):
     """No template of that name."""
-
-
-class DriftUnknown(TryAgain):
-    """The catalog or the object store did not answer."""
 
 
 class DriftFound(Refused):
@@ -154,7 +148,7 @@ def drift(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
     descriptions. Exit code 3: drift was found; 75: the catalog is away, so nobody can tell.
     """
     opened = open_project(project, env, as_json=as_json)
-    found = _drift(opened)
+    found = opened.drift()
     if as_json:
         show_json(
             [
@@ -180,16 +174,6 @@ def drift(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
             hint="Where it is meant, change the template; where not: lakewarden table plan",
         )
     say(f"No drift in {plural(len(opened.templates), 'table')}.")
-
-
-def _drift(opened: "Project") -> "Mapping[str, Sequence[Finding]]":
-    try:
-        return opened.drift()
-    except TryAgain as error:
-        # No answer is not "no drift".
-        raise DriftUnknown(
-            f"cannot tell whether tables drifted: {error.message}", hint=error.hint
-        ) from error
 
 
 def _template(opened: "Project", table: str) -> "Template":

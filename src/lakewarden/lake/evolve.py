@@ -1,17 +1,23 @@
 """Templates against the catalog: what would change, changing it in one publish, and drift."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from pyiceberg.table import Table
 
+from lakewarden.errors import TryAgain
 from lakewarden.lake.apply import apply
 from lakewarden.lake.model import Contribution, Lake, Pin, Publication
 from lakewarden.tables.changes import TablePlan
 from lakewarden.tables.drift import Finding, drift
 from lakewarden.tables.plan import plan
 from lakewarden.tables.template import Template
+
+
+class DriftUnknown(TryAgain):
+    """The catalog or the object store did not answer."""
+
 
 # More gain nothing: it is Python's own work that takes the time then.
 _READERS = 4
@@ -53,6 +59,20 @@ def drift_of(
     tables = _tables(lake, pin, templates)
     found = {name: drift(template, tables.get(name)) for name, template in templates.items()}
     return {name: findings for name, findings in found.items() if findings}
+
+
+def drift_now(
+    lake: Callable[[], Lake], templates: Mapping[str, Template]
+) -> Mapping[str, Sequence[Finding]]:
+    """The same of main as it is. `lake` is called here, since that may fail as well; raises
+    DriftUnknown: no answer is not "no drift"."""
+    try:
+        catalog = lake()
+        return drift_of(catalog, catalog.pin(), templates)
+    except TryAgain as error:
+        raise DriftUnknown(
+            f"cannot tell whether tables drifted: {error.message}", hint=error.hint
+        ) from error
 
 
 def _tables(lake: Lake, pin: Pin, names: Collection[str]) -> Mapping[str, Table]:

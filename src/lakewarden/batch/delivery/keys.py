@@ -312,6 +312,24 @@ def landing_at(prefix: str, datasets: "Iterable[Dataset]", bucket: str) -> Landi
     )
 
 
+def batch_of(dataset: "Dataset", key: str) -> str | None:
+    """The batch whose delivery an object belongs to; None where it belongs to none."""
+    batch = _batch_in(dataset, key)
+    if batch is None:
+        return None
+    try:
+        landings = landings_of(dataset, batch, "")
+    except BatchKeyInvalid:  # the 31st of February
+        return None
+    return batch if any(key.startswith(one.prefix) for one in landings) else None
+
+
+def roots_of(dataset: "Dataset") -> tuple[str, ...]:
+    """The prefixes under which all batches of a dataset land."""
+    shapes = shapes_of(dataset.landing, dataset.key_form, dataset.parts)
+    return tuple(dict.fromkeys(shape.partition(_DIGIT)[0] for shape in shapes))
+
+
 def _batch_in(dataset: "Dataset", prefix: str) -> str | None:
     """What stands for {batch} in a prefix, where it has the form of the dataset's keys."""
     before = dataset.landing.partition("{batch}")[0]

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from lakewarden.batch.models.runner import DATABASE, DbtProjectInvalid, DbtSite, invoke
+from lakewarden.batch.models.runner import (
+    DATABASE,
+    DbtProjectInvalid,
+    DbtSite,
+    invoke,
+    prepare_site,
+)
 from lakewarden.batch.models.selection import Graph, Kind, LakeMark, ModelMarkInvalid, Node, Write
 from lakewarden.errors import WrongUsage
 
@@ -26,6 +33,8 @@ _READ = frozenset({".sql", ".py", ".yml", ".yaml", ".csv", ".md"})
 _WRITTEN = frozenset({"target", "logs"})
 _FOREIGN = frozenset({".git", ".venv", "__pycache__"})
 _KINDS = {kind.value: kind for kind in Kind}
+# What models read of a run; where there is none, any will do.
+_ANY_RUN: Mapping[str, object] = {"batches": ["2000-01-01"], "dataset": ""}
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -105,6 +114,19 @@ def read_manifest(
         except OSError as error:  # the next run parses it again, and that is all
             _log.warning("the parsed dbt project could not be kept", path=path, why=error.strerror)
     return manifest
+
+
+def read_graph(project: DbtProject, scratch: Path) -> Graph:
+    """What is in a project, without a run: neither the store nor the catalog is asked.
+
+    scratch: a folder of this call, removed again. Raises as `read_manifest` and `graph_of` do."""
+    from lakewarden.batch.duck import DuckConfig
+
+    site = prepare_site(project.folder, scratch, DuckConfig(temp=scratch / "duckdb"))
+    try:
+        return graph_of(read_manifest(project, site, variables=_ANY_RUN))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _cache_key(folder: Path) -> str:
@@ -192,6 +214,7 @@ def graph_of(manifest: "Manifest") -> Graph:
                 relation=node.alias,
                 inlined=node.config.materialized == "ephemeral",
                 mark=_mark(node.name, node.config.meta),
+                about=getattr(node, "attached_node", None),  # which generic tests alone have
             )
         )
     return {node.id: node for node in nodes}

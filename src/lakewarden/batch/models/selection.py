@@ -63,6 +63,7 @@ class Node:
     relation: str = ""
     inlined: bool = False  # an ephemeral model: part of those that use it, never a relation
     mark: LakeMark | None = None
+    about: str | None = None  # of a generic test: the node that it stands beside
 
     @property
     def table(self) -> str:

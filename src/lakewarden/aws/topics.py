@@ -1,0 +1,54 @@
+"""Messages to a topic of SNS."""
+
+import re
+from typing import TYPE_CHECKING
+
+from lakewarden.aws.clients import Connection, check_account, control_client
+from lakewarden.errors import TryAgain, WrongUsage
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+_SUBJECT = 100  # characters; SNS API Reference, Publish: ASCII, without line breaks
+_UNPRINTED = re.compile(r"[^\x20-\x7e]+")
+
+
+class TopicUnavailable(TryAgain):
+    """SNS did not take the message."""
+
+
+class TopicRefused(WrongUsage):
+    """There is no such topic, or we may not write to it."""
+
+
+def publish(connection: Connection, topic: str, subject: str, message: str) -> str:
+    """Send a message; returns its id. topic: an ARN, or the name of one in the connection's account
+    and region. Raises TopicUnavailable, TopicRefused, and as `control_client` does."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client: SNSClient = control_client(connection, "sns")
+    try:
+        sent = client.publish(
+            TopicArn=arn_of(connection, topic), Subject=_subject(subject), Message=message
+        )
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+            raise TopicUnavailable(f"the topic {topic} did not take a message: {error}") from error
+        raise TopicRefused(
+            f"the topic {topic} refused a message: {error}",
+            hint="Does it exist in this account and region, and may this role publish to it?",
+        ) from error
+    except BotoCoreError as error:
+        raise TopicUnavailable(f"SNS could not be reached: {error}") from error
+    return sent["MessageId"]
+
+
+def arn_of(connection: Connection, topic: str) -> str:
+    """A topic's ARN, from its name or from itself."""
+    if topic.startswith("arn:"):
+        return topic
+    return f"arn:aws:sns:{connection.region}:{check_account(connection)}:{topic}"
+
+
+def _subject(text: str) -> str:
+    return _UNPRINTED.sub("?", text)[:_SUBJECT] or "lakewarden"
