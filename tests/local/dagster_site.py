@@ -1,10 +1,12 @@
 """The example `flights` as a project on the stack of the tests, run plainly or by Dagster."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 
 import dagster as dg
@@ -33,9 +35,14 @@ class FlightsSite:
     def project(self) -> Project:
         return lakewarden.open(self.root)
 
-    @property
+    @cached_property
     def defs(self) -> dg.Definitions:
         return definitions(self.project, retry=AT_ONCE)
+
+    def with_control(self, url: str) -> None:
+        """Let what stands in for AWS's control plane answer there."""
+        endpoint = self.root / ".lakewarden" / "local" / "endpoint.json"
+        endpoint.write_text(json.dumps({**json.loads(endpoint.read_text()), "control": url}))
 
     def deliver(self, day: str, damage: Damage | None = None) -> None:
         folder = self.root / "delivery"

@@ -1,14 +1,18 @@
 """Dagster as a front end, on the real stack: what it runs, sees and says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from lakewarden.aws.topics import TopicUnavailable
 from lakewarden.cli.flights_damage import misspell, mix_days
-from lakewarden.errors import Refused
-from tests.local.dagster_site import FlightsSite, flights_site
+from lakewarden.cli.flights_data import write_reference
+from lakewarden.errors import Refused, TryAgain
+from lakewarden.lake.evolve import DriftUnknown
+from tests.fakes.sns import FakeTopic, fake_topic
+from tests.local.dagster_site import JOB, FlightsSite, flights_site
 from tests.stack import LocalStack
 
 # Values that the damage puts into deliveries: none of them may reach Dagster.
@@ -153,5 +157,168 @@ def test_a_range_is_one_run_and_tells_of_each_batch(site: FlightsSite) -> None:
     }
 
 
-def keys(requests: Sequence[dg.RunRequest] | None) -> list[str | None]:
-    return [one.partition_key for one in requests or []]
+# ── sensors ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def topic(site: FlightsSite) -> Iterator[FakeTopic]:
+    """What stands in for SNS, as the control plane of the site's stack."""
+    with fake_topic() as found:
+        site.with_control(found.url)
+        yield found
+
+
+class Ticks:
+    """One sensor, evaluated as the daemon does: its cursor is kept, unless it fails; and of a run
+    key that it requested before nothing comes."""
+
+    def __init__(self, site: FlightsSite, name: str) -> None:
+        self.site, self.name = site, name
+        self.cursor: str | None = None
+        self.requested: set[str | None] = set()
+        self.said = ""
+
+    def __call__(self) -> list[str | None]:
+        """The partitions of which runs are requested."""
+        sensor = self.site.defs.resolve_sensor_def(self.name)
+        context = dg.build_sensor_context(
+            instance=self.site.instance, cursor=self.cursor, definitions=self.site.defs
+        )
+        data = sensor.evaluate_tick(context)
+        self.cursor, self.said = data.cursor, data.skip_message or ""
+        new = [one for one in data.run_requests or [] if one.run_key not in self.requested]
+        self.requested |= {one.run_key for one in new}
+        return [one.partition_key for one in new]
+
+
+def test_a_delivery_is_requested_once_and_a_corrected_one_again(site: FlightsSite) -> None:
+    tick = Ticks(site, "lakewarden_flights_deliveries")
+    assert tick() == []
+    site.deliver("2013-01-01")
+    site.deliver("2013-01-02", mix_days)
+    assert tick() == ["2013-01-01", "2013-01-02"]
+    assert tick() == []
+    assert site.materialize("2013-01-01").success
+    assert not site.materialize("2013-01-02").success
+    assert tick() == []  # what was refused is not tried again
+    site.deliver("2013-01-02")
+    assert tick() == ["2013-01-02"]
+    assert site.materialize("2013-01-02").success
+    # One that forgot all, or is new, knows from the catalog what is published.
+    assert Ticks(site, "lakewarden_flights_deliveries")() == []
+    site.project.unpublish("flights", ["2013-01-02"], reason="not wanted")
+    assert Ticks(site, "lakewarden_flights_deliveries")() == []
+
+
+def test_a_delivery_on_its_way_is_waited_for(site: FlightsSite) -> None:
+    tick = Ticks(site, "lakewarden_flights_deliveries")
+    objects = site.project.objects
+    objects.put("raw/flights/2013-01-05/flights.csv", b"year,month\n")
+    objects.put("raw/flights/2013-02-31/flights.csv", b"no such day")
+    objects.put("raw/flights/2012-12-31/flights.csv", b"before all partitions")
+    assert tick() == []
+    assert "on its way: 2013-01-05" in tick.said
+    site.deliver("2013-01-05")
+    assert tick() == ["2013-01-05"]
+
+
+def test_what_cannot_be_reached_fails_the_tick_and_is_no_answer(site: FlightsSite) -> None:
+    site.deliver("2013-01-01")
+    deliveries = Ticks(site, "lakewarden_flights_deliveries")
+    drift = Ticks(site, "schema_drift_sensor")
+    endpoint = site.root / ".lakewarden" / "local" / "endpoint.json"
+    was = endpoint.read_text()
+    endpoint.unlink()
+    assert site.defs.resolve_all_job_defs()  # the location loads all the same
+    for tick in (deliveries, drift):
+        with pytest.raises(TryAgain):
+            tick()
+    endpoint.write_text(was)
+    assert deliveries() == ["2013-01-01"]
+
+
+def test_drift_is_told_once_a_change(site: FlightsSite, topic: FakeTopic) -> None:
+    tick = Ticks(site, "schema_drift_sensor")
+    site.project.apply_tables()
+    tick()
+    assert topic.sent == [] and "no change" in tick.said
+    template = site.root / "tables" / "planes.yaml"
+    right = template.read_text()
+    template.write_text(right.replace("name: engines", "name: engine_count"))
+    topic.status = 500
+    with pytest.raises(TopicUnavailable):
+        tick()
+    topic.status = 200
+    for _ in range(3):
+        tick()
+    ((arn, subject, _),) = topic.sent
+    assert arn == "arn:aws:sns:us-east-1:000000000000:flights-learning-alerts"
+    assert subject == "flights: 1 table drifted"
+    assert "engine_count" in str(topic.bodies[0]["findings"])
+    # The catalog is away: neither drift nor the end of it.
+    catalog = site.root / ".lakewarden" / "catalog.db"
+    kept = catalog.read_bytes()
+    catalog.write_bytes(b"this is no database" * 100)
+    with pytest.raises(DriftUnknown):
+        tick()
+    catalog.write_bytes(kept)
+    template.write_text(right)
+    tick()
+    tick()
+    assert [subject for _, subject, _ in topic.sent[1:]] == ["flights: no table drifts any more"]
+
+
+def test_failures_are_told_and_none_is_lost(site: FlightsSite, topic: FakeTopic) -> None:
+    tick = Ticks(site, "lakewarden_failures")
+    tick()
+    site.deliver("2013-01-02", mix_days)
+    refused = site.materialize("2013-01-02")
+    site.materialize("2013-01-03")  # nothing was delivered
+    somebody_elses_failure(site.instance)
+    topic.status = 500
+    with pytest.raises(TopicUnavailable):
+        tick()
+    topic.status = 200
+    tick()
+    tick()
+    assert [(one["batch"], one["error"]) for one in topic.bodies] == [
+        ("2013-01-02", "tests-failed"),
+        ("2013-01-03", "batch-unknown"),
+    ]
+    first = topic.bodies[0]
+    assert first["dataset"] == "flights" and first["job"] == JOB
+    assert first["run"] == refused.run_id
+    assert "Deliver the batch mended" in str(first["hint"])
+
+
+def somebody_elses_failure(instance: dg.DagsterInstance) -> None:
+    @dg.asset
+    def theirs() -> None:
+        raise ValueError("not ours")
+
+    assert not dg.materialize([theirs], instance=instance, raise_on_error=False).success
+
+
+def test_an_outage_is_tried_again_and_told_in_the_end(site: FlightsSite) -> None:
+    endpoint = site.root / ".lakewarden" / "local" / "endpoint.json"
+    endpoint.unlink()
+    result = site.materialize("2013-01-01")
+    assert not result.success
+    assert len([e for e in result.all_events if e.is_step_restarted]) == 2
+    assert told(result)["code"] == "local-stack-down"
+
+
+def test_models_of_other_datasets_are_told_where_they_are_made_again(
+    site: FlightsSite, tmp_path: Path
+) -> None:
+    site.deliver("2013-01-01")
+    assert site.materialize("2013-01-01").success
+    write_reference("2013-01", tmp_path / "lists")
+    site.project.deliver("reference", "2013-01", tmp_path / "lists")
+    job = site.defs.resolve_job_def("lakewarden_reference_batches")
+    result = job.execute_in_process(instance=site.instance, partition_key="2013-01")
+    found = materialized(result)
+    assert ("raw/planes", "2013-01") in found
+    assert found["raw/planes", "2013-01"].metadata["rows"].value == 3322
+    again = found["marts/daily_delays", None]
+    assert again.metadata["version"].value == int(site.project.pin().version)
