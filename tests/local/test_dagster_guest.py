@@ -100,7 +100,10 @@ def test_a_guest_changes_nothing_of_its_host(site: FlightsSite, tmp_path: Path) 
     ours = merged.resolve_job_def("lake_lakewarden_flights_batches")
     for _ in range(2):  # two dbt projects in one process, one after the other
         assert theirs.execute_in_process(
-            asset_selection=[dg.AssetKey(["raw", "flights"]), dg.AssetKey(["marts", "daily_delays"])],
+            asset_selection=[
+                dg.AssetKey(["raw", "flights"]),
+                dg.AssetKey(["marts", "daily_delays"]),
+            ],
             instance=site.instance,
         ).success
         assert ours.execute_in_process(instance=site.instance, partition_key="2013-01-01").success
