@@ -185,7 +185,7 @@ def test_dagster_dev_answers_without_the_stack_and_ends_whole(tmp_path: Path) ->
         family = psutil.Process(process.pid).children(recursive=True)
         assert len(family) >= 2  # the web server and the daemon, at the least
         listening = [c for one in family for c in one.net_connections() if c.status == "LISTEN"]
-        assert listening and {c.laddr.ip for c in listening if c.laddr} == {"127.0.0.1"}
+        assert listening and {c.laddr.ip for c in listening} == {"127.0.0.1"}
         process.terminate()
         process.wait(60)
         _, left = psutil.wait_procs(family, timeout=60)
