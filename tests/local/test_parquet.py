@@ -43,6 +43,7 @@ from lakewarden.tables.iceberg import iceberg_partition_spec, iceberg_schema, ic
 from lakewarden.tables.template import (
     Column,
     Direction,
+    Level,
     NullOrder,
     PartitionColumn,
     SortColumn,
@@ -428,7 +429,8 @@ def test_others_read_the_same_rows_whatever_the_partition(
         local = write_local(
             connection, selection(table), table, folder / str(next(numbers)), f"f{next(numbers)}"
         )
-        stage(table, upload(local, table, here.objects), replacing=None, properties={})
+        files = upload(local, table, here.objects)
+        stage(table, files, level=Level.OWNED, replacing=None, properties={})
         table.refresh()
         assert in_any_order(plain_rows(table.scan().to_arrow(), kinds)) == in_any_order(rows)
         select = scan(connection, table.metadata_location)

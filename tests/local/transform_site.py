@@ -21,7 +21,7 @@ from lakewarden.lake.commit import stage
 from lakewarden.lake.model import MAIN, Contribution, Lake
 from lakewarden.lake.sql import SqlLake
 from lakewarden.tables.plan import plan
-from lakewarden.tables.template import Template
+from lakewarden.tables.template import Level, Template
 from tests.stack import LocalStack
 
 NOW = datetime(2013, 2, 1, tzinfo=UTC)
@@ -59,7 +59,7 @@ class Site:
                 local = write_local(connection, full, table, self.scratch / "load", run.id)
             data_files[name] = upload(local, table, self.objects)
             mine = EqualTo(term=Reference("_batch"), value=literal(batch))
-            stage(table, data_files[name], replacing=mine, properties={})
+            stage(table, data_files[name], level=Level.OWNED, replacing=mine, properties={})
         delivery = Delivery(batch, [], "hash", "manifest")
         loaded = LoadedBatch(delivery, [], data_files, None, Counts(0, 0, 0))
         return Loaded(run, branch, frozenset(rows), [loaded])

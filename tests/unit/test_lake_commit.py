@@ -17,6 +17,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import LongType, NestedField, StringType
 
 from lakewarden.lake.commit import stage
+from lakewarden.tables.template import Level
 
 SCHEMA = Schema(NestedField(1, "_batch", StringType()), NestedField(2, "n", LongType()))
 PROPERTIES = {
@@ -52,6 +53,7 @@ def put(table: Table, batch: str, *values: int, replace: bool = True) -> None:
     stage(
         table,
         written(table, *((batch, value) for value in values)),
+        level=Level.OWNED,
         replacing=of_batch(batch) if replace else None,
         properties={"lakewarden.run": f"run-{batch}"},
     )
@@ -106,7 +108,7 @@ def test_always_true_replaces_every_row(table: Table) -> None:
     put(table, "2013-01-02", 2)
     log = len(table.metadata.metadata_log)
     new = written(table, ("2013-01-03", 3))
-    stage(table, new, replacing=AlwaysTrue(), properties={})
+    stage(table, new, level=Level.OWNED, replacing=AlwaysTrue(), properties={})
     assert content(table) == [("2013-01-03", 3)]
     assert files(table) == {new[0].file_path}
     assert len(table.metadata.metadata_log) == log + 1
@@ -115,13 +117,13 @@ def test_always_true_replaces_every_row(table: Table) -> None:
 def test_an_empty_batch_removes_the_earlier_rows(table: Table) -> None:
     put(table, "2013-01-01", 1)
     put(table, "2013-01-02", 2)
-    stage(table, [], replacing=of_batch("2013-01-01"), properties={})
+    stage(table, [], level=Level.OWNED, replacing=of_batch("2013-01-01"), properties={})
     assert content(table) == [("2013-01-02", 2)]
 
 
 def test_rows_in_a_file_of_several_batches_are_replaced_too(table: Table) -> None:
     mixed = written(table, ("2013-01-01", 1), ("2013-01-02", 2), ("2013-01-01", 3))
-    stage(table, mixed, replacing=None, properties={})
+    stage(table, mixed, level=Level.OWNED, replacing=None, properties={})
     put(table, "2013-01-03", 5)
     log = len(table.metadata.metadata_log)
     put(table, "2013-01-01", 9)
@@ -132,7 +134,7 @@ def test_rows_in_a_file_of_several_batches_are_replaced_too(table: Table) -> Non
 @pytest.mark.parametrize("replacing", [None, AlwaysTrue(), of_batch("nothing")])
 def test_nothing_to_do_commits_nothing(table: Table, replacing: BooleanExpression | None) -> None:
     before = table.metadata_location
-    stage(table, [], replacing=replacing, properties={})
+    stage(table, [], level=Level.OWNED, replacing=replacing, properties={})
     assert table.refresh().metadata_location == before
 
 

@@ -34,7 +34,7 @@ from lakewarden.batch.parsing.raw import raw_records
 from lakewarden.batch.receive import NotReady
 from lakewarden.lake.apply import table_for
 from lakewarden.lake.commit import rows_of, stage
-from lakewarden.tables.template import FileFormat, Source, Template
+from lakewarden.tables.template import FileFormat, Level, Source, Template
 
 
 class DeliveryGone(NotReady):
@@ -83,7 +83,10 @@ def tables_on(
     catalog: Catalog, dataset: Dataset, templates: Mapping[str, Template]
 ) -> Mapping[str, Table]:
     """The dataset's tables on a branch, made where they are missing; raises TableDrifted."""
-    return {name: table_for(catalog, templates[name]) for name in dataset.tables}
+    return {
+        name: table_for(catalog, templates[name], needs=Level.LOADED, what="to load into it")
+        for name in dataset.tables
+    }
 
 
 def put_rows(
@@ -91,23 +94,25 @@ def put_rows(
     batches: Sequence[LoadedBatch],
     run: Run,
     *,
+    levels: Mapping[str, Level],
     replacing: Collection[str],
 ) -> None:
     """Commit loaded batches to their tables, one commit a table; the rows of the batches
-    `replacing` go in the same commit."""
+    `replacing` go in the same commit. levels: the tables'."""
     for name, table in tables.items():
         stage(
             table,
             [file for one in batches for file in one.data_files[name]],
+            level=levels[name],
             replacing=rows_of(replacing) if replacing else None,
             properties={"lakewarden.run": run.id, "lakewarden.batch": run.span},
         )
 
 
-def remove_rows(table: Table, batches: Collection[str], run: Run) -> None:
+def remove_rows(table: Table, batches: Collection[str], run: Run, level: Level) -> None:
     """The rows of batches go from a table, in one commit."""
     properties = {"lakewarden.run": run.id, "lakewarden.batch": run.span}
-    stage(table, (), replacing=rows_of(batches), properties=properties)
+    stage(table, (), level=level, replacing=rows_of(batches), properties=properties)
 
 
 def _mends(delivery: Delivery, objects: Objects) -> Mapping[str, Mapping[int, Mend]]:

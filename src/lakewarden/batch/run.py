@@ -218,7 +218,8 @@ class _Load:
             if may_hold(work.workshop.lake, tables, one.delivery.batch)
         }
         if loaded:
-            put_rows(tables, loaded, work.current, replacing=replacing)
+            levels = {name: self.templates[name].level for name in tables}
+            put_rows(tables, loaded, work.current, levels=levels, replacing=replacing)
         return Loaded(work.current, branch, frozenset(tables), tuple(loaded))
 
 

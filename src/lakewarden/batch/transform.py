@@ -40,10 +40,10 @@ from lakewarden.batch.models.write_back import Output, put, write_back
 from lakewarden.batch.receipts import prefix_of
 from lakewarden.batch.scan import scan
 from lakewarden.batch.sql_types import duckdb_type
-from lakewarden.errors import Failed, LakewardenError
+from lakewarden.errors import Failed, LakewardenError, Refused
 from lakewarden.lake.apply import table_for
 from lakewarden.lake.model import Lake, Pin
-from lakewarden.tables.template import Template
+from lakewarden.tables.template import Level, Template
 from lakewarden.tables.types import iceberg_type
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ _MAKE_ROOM = "Make room, then give the same command again."
 
 class ModelFailed(Failed):
     """A model could not be built."""
+
+
+class TableGone(Refused):
+    """A table of somebody else, which models read, is not there."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,9 @@ def _keep(stage: _Stage, graph: Graph, before: Transformed) -> _Kept:
         node = graph[one.node]
         if node.mark is None:
             continue
-        output = Output(node, one.table, node.mark.write, stage.loaded.keys)
-        table = table_for(catalog, stage.templates[one.table])
+        template = stage.templates[one.table]
+        output = Output(node, one.table, node.mark.write, stage.loaded.keys, template.level)
+        table = table_for(catalog, template, what=f"to write model {node.name} to it")
         put(output, table, one.data_files, run=stage.loaded.run.id)
     return _Kept(nodes, before.models, before.tests, before.reads, outputs)
 
@@ -201,6 +206,11 @@ def _source(connection: "DuckDBPyConnection", view: View, pin: Pin, stage: _Stag
     """SQL for a lake table as pinned; without rows where it does not exist yet."""
     if view.table in pin.tables:
         return scan(connection, pin.tables[view.table])
+    if stage.templates[view.table].level is not Level.OWNED:
+        raise TableGone(
+            f"{view.table} is not in the catalog, and models read it",
+            hint="It is not ours to make: ask who writes it; lakewarden table drift",
+        )
     columns = ", ".join(
         f"CAST(NULL AS {duckdb_type(iceberg_type(column.type))}) AS {identifier(column.name)}"
         for column in stage.templates[view.table].all_columns
@@ -250,8 +260,9 @@ def _write(
     catalog = stage.lake.catalog(branch)
     outputs = []
     for node, mark in selection.writes:
-        table = table_for(catalog, stage.templates[mark.table])
-        output = Output(node, mark.table, mark.write, stage.loaded.keys)
+        template = stage.templates[mark.table]
+        table = table_for(catalog, template, what=f"to write model {node.name} to it")
+        output = Output(node, mark.table, mark.write, stage.loaded.keys, template.level)
         with _computing(node):
             files = write_back(
                 connection,

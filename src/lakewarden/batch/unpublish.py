@@ -120,5 +120,5 @@ class _Withdraw:
         }
         tables = [n for n in sorted(own.union(self.dataset.tables)) if catalog.table_exists(n)]
         for name in tables:
-            remove_rows(catalog.load_table(name), batches, work.current)
+            remove_rows(catalog.load_table(name), batches, work.current, templates[name].level)
         return Loaded(work.current, branch, frozenset(tables), withdrawn=batches)

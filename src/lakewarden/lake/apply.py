@@ -37,12 +37,13 @@ from lakewarden.tables.changes import (
     TablePlan,
     WidenColumn,
 )
-from lakewarden.tables.drift import drift
+from lakewarden.tables.drift import Finding, drift, hinders_loading
 from lakewarden.tables.iceberg import NULL_ORDERS
+from lakewarden.tables.levels import require
 from lakewarden.tables.plan import plan as plan_of
 from lakewarden.tables.present import field_ids
 from lakewarden.tables.properties import FIELD_IDS, field_ids_record, recorded_field_ids
-from lakewarden.tables.template import Direction, Template
+from lakewarden.tables.template import ADDED_COLUMNS, Direction, Level, Template
 from lakewarden.tables.types import iceberg_type, transform_of
 
 
@@ -60,19 +61,42 @@ class PlanOutdated(TryAgain):
         )
 
 
-def table_for(catalog: Catalog, template: Template) -> Table:
+class TableNotRewritable(Refused):
+    """A table holds what nobody here can rewrite, so its rows cannot be replaced."""
+
+
+def table_for(
+    catalog: Catalog, template: Template, *, needs: Level = Level.OWNED, what: str = "to write it"
+) -> Table:
     """The template's table on a branch, to be written: made where it is missing.
 
-    Raises TableDrifted where it is not what the template says."""
+    Raises LevelTooLow where the table is not at the level that it needs, TableDrifted where it is
+    not what the template says, TableNotRewritable."""
     name = template.identifier
-    if not catalog.table_exists(name):
+    require(name, template.level, needs, what)
+    if template.level is Level.OWNED and not catalog.table_exists(name):
         apply(catalog, plan_of(template, None))
-    table = catalog.load_table(name)
-    if findings := drift(template, table):
+    try:
+        table = catalog.load_table(name)
+    except NoSuchTableError:
+        table = None
+    found = [one for one in drift(template, table) if hinders_loading(template, one)]
+    return _undrifted(name, table, found)
+
+
+def _undrifted(name: str, table: Table | None, findings: Sequence[Finding]) -> Table:
+    if table is None or findings:
         more = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
         raise TableDrifted(
             f"{name} is not what its template says: {findings[0].describe()}{more}",
             hint="Look at `lakewarden table drift`, then at `lakewarden table plan`.",
+        )
+    snapshot = table.current_snapshot()
+    summary = snapshot.summary if snapshot else None
+    if summary and (summary["total-equality-deletes"] or "0") != "0":
+        raise TableNotRewritable(
+            f"{name} has equality deletes, and PyIceberg cannot rewrite files that have some",
+            hint="Let who writes the table compact it, or keep it at the level observed.",
         )
     return table
 
@@ -87,6 +111,7 @@ def apply(catalog: Catalog, plan: TablePlan) -> None:
     """
     if not plan.changes:
         return
+    _check_level(plan)
     try:
         if plan.base is None:
             _create(catalog, plan)
@@ -94,6 +119,14 @@ def apply(catalog: Catalog, plan: TablePlan) -> None:
             _evolve(catalog, plan)
     except (CommitFailedException, NoSuchTableError, TableAlreadyExistsError) as error:
         raise PlanOutdated(plan.identifier) from error
+
+
+def _check_level(plan: TablePlan) -> None:
+    gained = {column.name for column in ADDED_COLUMNS}
+    for change in plan.changes:
+        gains = isinstance(change, AddColumn) and change.column in gained and not change.required
+        needed = Level.LOADED if gains else Level.OWNED
+        require(plan.identifier, plan.level, needed, f"to {change.describe()}")
 
 
 def _create(catalog: Catalog, plan: TablePlan) -> None:
@@ -124,7 +157,8 @@ def _evolve(catalog: Catalog, plan: TablePlan) -> None:
         _change_schema(transaction, plan.changes)
         for change in plan.changes:
             _change_layout(transaction, change)
-        _change_properties(transaction, plan.changes)
+        if plan.level is Level.OWNED:
+            _change_properties(transaction, plan.changes)
 
 
 def _change_schema(transaction: Transaction, changes: Sequence[Change]) -> None:

@@ -7,7 +7,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.sorting import SortOrder
 
-from lakewarden.tables.template import PartitionColumn, SortColumn
+from lakewarden.tables.template import Level, PartitionColumn, SortColumn
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,13 @@ class TablePlan:
     """What brings one table to its template.
 
     `base` is the metadata location that the plan was made for; None: there was no table.
+    `level` is the table's, by its template.
     """
 
     identifier: str
     base: str | None
     changes: tuple[Change, ...]
+    level: Level = Level.OWNED
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""

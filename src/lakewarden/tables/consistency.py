@@ -16,6 +16,7 @@ from lakewarden.tables.template import (
     AccessLevel,
     Column,
     FileFormat,
+    Level,
     PartitionColumn,
     Template,
 )
@@ -37,8 +38,11 @@ def contradictions(
 
     `written` are the properties under the names that the file uses.
     """
+    if template.level is Level.OBSERVED:
+        return [*_namespace(template), *_repeated(template), *_key(template)]
     return [
         *_namespace(template),
+        *_level(template),
         *_columns(template),
         *_partitions(template),
         *_sorting(template),
@@ -61,6 +65,29 @@ def _namespace(template: Template) -> Iterator[Contradiction]:
             ("namespace",),
             f"expected another name, found {template.namespace!r}, which DuckDB keeps for itself",
         )
+
+
+def _level(template: Template) -> Iterator[Contradiction]:
+    if template.level is not Level.LOADED:
+        return
+    if not template.load_dataset:
+        yield Contradiction(
+            ("level",), "a table at the level loaded says by what: `load: {dataset: NAME}`"
+        )
+    for index, column in enumerate(template.columns):
+        if column.was is not None:
+            yield Contradiction(
+                ("columns", index, "was"), "columns of a table that is not ours are not renamed"
+            )
+
+
+def _repeated(template: Template) -> Iterator[Contradiction]:
+    names = [column.name for column in template.columns]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Contradiction(
+                ("columns", index, "name"), f"the column {name!r} stands here again"
+            )
 
 
 def _columns(template: Template) -> Iterator[Contradiction]:

@@ -2,6 +2,9 @@
 
 Of properties that no template asks for, those count that change how data are written, kept or
 found (WATCHED); an owner, a catalog's own notes and the like do not.
+
+Of a table that is not ours the template is a record of how it was found. Descriptions, records and
+properties are its owner's: only properties that the template names are compared.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +22,8 @@ from lakewarden.tables.properties import (
     expected_properties,
     recorded_field_ids,
 )
-from lakewarden.tables.template import Column, Template
-from lakewarden.tables.types import iceberg_type, spell
+from lakewarden.tables.template import Column, Level, Template
+from lakewarden.tables.types import spell
 
 WATCHED = ("write.", "commit.", "history.", "gc.", "schema.")
 """Prefixes of Iceberg's own properties that steer writers, retention and reading."""
@@ -75,9 +78,23 @@ def drift(template: Template, table: Table | None) -> Sequence[Finding]:
     ]
 
 
+def hinders_loading(template: Template, finding: Finding) -> bool:
+    """Whether rows cannot be added while a table differs so. How a table that is not ours is laid
+    out is its owner's to change, and new files follow it."""
+    if template.level is Level.OWNED:
+        return True
+    return finding.kind not in (
+        FindingKind.PARTITION_SPEC,
+        FindingKind.SORT_ORDER,
+        FindingKind.COLUMN_ORDER,
+        FindingKind.PROPERTY,
+    )
+
+
 def _columns(template: Template, table: Table) -> Iterator[Finding]:
     fields = {field.name: field for field in table.schema().fields}
-    recorded = recorded_field_ids(table.properties)
+    ours = template.level is Level.OWNED
+    recorded = recorded_field_ids(table.properties) if ours else _noted(template)
     if recorded is None:
         yield Finding(FindingKind.PROPERTY, FIELD_IDS, "the record of an apply", "none")
     for column in template.all_columns:
@@ -85,16 +102,24 @@ def _columns(template: Template, table: Table) -> Iterator[Finding]:
         if field is None:
             yield Finding(FindingKind.MISSING_COLUMN, column.name, column.type, "no such column")
         else:
-            yield from _column(column, field, (recorded or {}).get(column.name, field.field_id))
+            expected = (recorded or {}).get(column.name, field.field_id)
+            yield from _column(column, field, expected, described=ours)
     for name, field in fields.items():
         yield Finding(
             FindingKind.EXTRA_COLUMN, name, "no such column", _extra(field, recorded or {})
         )
 
 
-def _column(column: Column, field: NestedField, recorded: int) -> Iterator[Finding]:
+def _noted(template: Template) -> Mapping[str, int]:
+    """The field ids that a template itself remembers."""
+    return {c.name: c.field_id for c in template.columns if c.field_id is not None}
+
+
+def _column(
+    column: Column, field: NestedField, recorded: int, *, described: bool
+) -> Iterator[Finding]:
     name = column.name
-    if field.field_type != iceberg_type(column.type):
+    if spell(field.field_type) != column.type:
         yield Finding(FindingKind.TYPE, name, column.type, spell(field.field_type))
     if field.required != column.required:
         yield Finding(
@@ -105,7 +130,7 @@ def _column(column: Column, field: NestedField, recorded: int) -> Iterator[Findi
         )
     if recorded != field.field_id:
         yield Finding(FindingKind.FIELD_ID, name, str(recorded), str(field.field_id))
-    if (field.doc or "") != column.description:
+    if described and (field.doc or "") != column.description:
         yield Finding(FindingKind.DOC, name, repr(column.description), repr(field.doc or ""))
 
 
@@ -124,6 +149,10 @@ def _order(template: Template, table: Table) -> Iterator[Finding]:
     """Compared only where the same columns are there; else the order tells nothing new."""
     expected = [column.name for column in template.all_columns]
     found = list(field_ids(table))
+    if template.level is Level.LOADED:  # ours may stand anywhere among theirs
+        ours = {column.name for column in template.owned_columns}
+        expected = [name for name in expected if name not in ours]
+        found = [name for name in found if name not in ours]
     if found != expected and sorted(found) == sorted(expected):
         yield Finding(FindingKind.COLUMN_ORDER, None, ", ".join(expected), ", ".join(found))
 
@@ -148,13 +177,16 @@ def _layout(template: Template, table: Table) -> Iterator[Finding]:
 
 
 def _properties(template: Template, table: Table) -> Iterator[Finding]:
-    wanted = expected_properties(template)
+    ours = template.level is Level.OWNED
+    wanted = expected_properties(template) if ours else template.properties
     for name, value in wanted.items():
         found = table.properties.get(name)
         if found != value:
             yield Finding(FindingKind.PROPERTY, name, value, "none" if found is None else found)
+    if not ours:
+        return
     for name, value in table.properties.items():
-        ours = name in wanted or name.startswith(OUR_PREFIX) or name in SET_BY_ENGINES
-        ours = ours or SET_BY_NESSIE.get(name) == value
-        if not ours and name.startswith(WATCHED):
+        known = name in wanted or name.startswith(OUR_PREFIX) or name in SET_BY_ENGINES
+        known = known or SET_BY_NESSIE.get(name) == value
+        if not known and name.startswith(WATCHED):
             yield Finding(FindingKind.EXTRA_PROPERTY, name, "none", value)

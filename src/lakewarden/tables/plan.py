@@ -40,7 +40,7 @@ from lakewarden.tables.properties import (
     recorded_field_ids,
 )
 from lakewarden.tables.refusals import ChangeRefused, Refusal
-from lakewarden.tables.template import Column, PartitionColumn, Template
+from lakewarden.tables.template import Column, Level, PartitionColumn, Template
 from lakewarden.tables.types import iceberg_type, spell, widens
 
 
@@ -48,8 +48,16 @@ def plan(template: Template, table: Table | None) -> TablePlan:
     """The changes that bring a table to its template; creating it where there is none.
 
     Raises ChangeRefused, with every reason, where a change would lose data or break readers.
-    The table is judged as it was loaded.
+    The table is judged as it was loaded. Of a table that is not ours nothing is changed, except
+    that one to which batches are added gains the columns that say which.
     """
+    if template.level is not Level.OWNED:
+        return TablePlan(
+            template.identifier,
+            table.metadata_location if table else None,
+            tuple(_gained(template, table)) if table else (),
+            template.level,
+        )
     if table is None:
         return TablePlan(template.identifier, None, (_creation(template),))
     matched = _match(template, table)
@@ -66,6 +74,13 @@ def plan(template: Template, table: Table | None) -> TablePlan:
     if not changes and recorded_field_ids(table.properties) != field_ids(table):
         changes.append(RecordFieldIds())
     return TablePlan(template.identifier, table.metadata_location, tuple(changes))
+
+
+def _gained(template: Template, table: Table) -> Iterator[Change]:
+    present = field_ids(table)
+    for column in template.owned_columns:
+        if column.name not in present:
+            yield AddColumn(column.name, column.type, column.required, column.description)
 
 
 def _creation(template: Template) -> CreateTable:

@@ -6,7 +6,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 
 BATCH_COLUMN = "_batch"
@@ -18,6 +18,23 @@ class AccessLevel(StrEnum):
     PUBLIC = "public"
     INTERNAL = "internal"
     RESTRICTED = "restricted"
+
+
+class Level(StrEnum):
+    """How far a table is ours; absent in a template means owned.
+
+    observed: somebody else's, and only looked at (drift, log, diagnosis, recovery). loaded:
+    somebody else's, to which batches are added: it gains `_batch`, `_file` and `_line`, and rows
+    without a batch are never touched. owned: made, changed and written by us."""
+
+    OBSERVED = "observed"
+    LOADED = "loaded"
+    OWNED = "owned"
+
+    def reaches(self, needed: "Level") -> bool:
+        """Whether what needs that level may be done."""
+        order = list(Level)
+        return order.index(self) >= order.index(needed)
 
 
 class Direction(StrEnum):
@@ -38,9 +55,11 @@ class FileFormat(StrEnum):
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `type` is canonical: a lower-case Iceberg name, or "decimal(p,s)" without spaces.
+    """One column. `type` is canonical: a lower-case Iceberg name, or "decimal(p,s)" without spaces;
+    of an observed table any type, as Iceberg spells it.
 
     `was` is the name under which a table may still hold the column: it is renamed, not dropped.
+    `field_id` is known of tables that are not ours, where no record of ours can keep it.
     """
 
     name: str
@@ -50,6 +69,7 @@ class Column:
     pii: bool = False
     access_level: AccessLevel = AccessLevel.INTERNAL
     was: str | None = None
+    field_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +125,15 @@ OWNED_COLUMNS = (
 )
 
 
+ADDED_COLUMNS = tuple(replace(column, required=False) for column in OWNED_COLUMNS)
+"""The same in a table that is not ours: its rows of before have none of them."""
+
+
 @dataclass(frozen=True)
 class Template:
     """One table's contract. `properties` have Iceberg's names; those that we always set are not
-    among them. A table without `load_dataset` is written by dbt."""
+    among them. A table of ours without `load_dataset` is written by dbt; of an observed one it
+    says what would fill the table if its level were raised."""
 
     namespace: str
     name: str
@@ -121,6 +146,7 @@ class Template:
     source: Source | None
     load_dataset: str | None
     key: tuple[str, ...] = ()  # the columns that name a row, where it says so
+    level: Level = Level.OWNED
 
     @property
     def identifier(self) -> str:
@@ -128,8 +154,11 @@ class Template:
 
     @property
     def owned_columns(self) -> Sequence[Column]:
-        """The columns that loading adds after the template's own; none where dbt writes."""
-        return OWNED_COLUMNS if self.load_dataset else ()
+        """The columns that loading adds after the template's own; none where dbt writes, or
+        nobody of ours."""
+        if not self.load_dataset or self.level is Level.OBSERVED:
+            return ()
+        return OWNED_COLUMNS if self.level is Level.OWNED else ADDED_COLUMNS
 
     @property
     def row_key(self) -> Sequence[str]:
@@ -139,7 +168,7 @@ class Template:
 
     @property
     def all_columns(self) -> Sequence[Column]:
-        """Every column of the table, in its order."""
+        """Every column of the table, in its order (of a table that is not ours, nearly)."""
         return (*self.columns, *self.owned_columns)
 
     @property
@@ -149,7 +178,7 @@ class Template:
         Counted: the name; columns' names, types, nullability and order; partitioning, sorting,
         properties; how the source is read; the dataset. Not counted: layout, comments and
         defaults spelled out, descriptions, tags, `key`, `pii`, `access_level`, `was`,
-        `source.path`.
+        `field_id`, `source.path`; of `level` what it makes of the columns.
         """
         counted = {
             "format": 1,

@@ -18,13 +18,14 @@ from lakewarden.tables.template import (
     CsvOptions,
     Direction,
     FileFormat,
+    Level,
     NullOrder,
     PartitionColumn,
     SortColumn,
     Source,
     Template,
 )
-from lakewarden.tables.types import canonical_transform, canonical_type
+from lakewarden.tables.types import any_type, canonical_transform, canonical_type
 from lakewarden.tables.yaml_file import Document, Mistake, TemplateInvalid, read_document, shown
 
 NAME = r"^[a-z][a-z0-9_]*$"
@@ -71,6 +72,8 @@ def _without_nul(text: str) -> str:
 
 Name = Annotated[str, Field(pattern=NAME, max_length=255)]
 ColumnName = Annotated[str, Field(pattern=COLUMN_NAME, max_length=255)]
+AnyName = Annotated[str, Field(min_length=1, max_length=255)]  # of somebody else's column
+AnyType = Annotated[str, AfterValidator(any_type)]
 Character = Annotated[str, AfterValidator(_delimiting)]
 TimeFormat = Annotated[str, AfterValidator(_strptime)]
 NullString = Annotated[str, AfterValidator(_without_nul)]
@@ -88,6 +91,7 @@ class _Column(_Model):
     pii: bool = False
     access_level: Annotated[AccessLevel, Field(strict=False)] | None = None
     was: Name | None = None
+    field_id: Annotated[int, Field(ge=1)] | None = None
 
     def freeze(self) -> Column:
         default = AccessLevel.RESTRICTED if self.pii else AccessLevel.INTERNAL
@@ -99,6 +103,7 @@ class _Column(_Model):
             pii=self.pii,
             access_level=self.access_level or default,
             was=self.was,
+            field_id=self.field_id,
         )
 
 
@@ -116,6 +121,20 @@ class _SortColumn(_Model):
         ascending = self.direction is Direction.ASC
         default = NullOrder.NULLS_FIRST if ascending else NullOrder.NULLS_LAST
         return SortColumn(self.column, self.direction, self.null_order or default)
+
+
+class _TheirColumn(_Column):
+    name: AnyName
+    type: AnyType
+
+
+class _TheirPartitionColumn(_PartitionColumn):
+    column: AnyName
+    transform: Annotated[str, Field(min_length=1, max_length=255)] = "identity"
+
+
+class _TheirSortColumn(_SortColumn):
+    column: AnyName
 
 
 class _CsvOptions(_Model):
@@ -152,9 +171,10 @@ class _Template(_Model):
     name: Name
     namespace: Name
     description: str | None = None
-    columns: Annotated[list[_Column], Field(min_length=1)]
-    partition_spec: list[_PartitionColumn] | None = None
-    sort_order: list[_SortColumn] | None = None
+    level: Annotated[Level, Field(strict=False)] = Level.OWNED
+    columns: Annotated[Sequence[_Column], Field(min_length=1)]
+    partition_spec: Sequence[_PartitionColumn] | None = None
+    sort_order: Sequence[_SortColumn] | None = None
     properties: dict[str, bool | int | float | str] | None = None
     tags: dict[str, str] | None = None
     source: _Source | None = None
@@ -179,7 +199,17 @@ class _Template(_Model):
             source=self.source.freeze() if self.source else None,
             load_dataset=self.load.dataset if self.load else None,
             key=tuple(self.key or ()),
+            level=self.level,
         )
+
+
+class _ObservedTemplate(_Template):
+    """Of a table that is only looked at: names and types are as somebody else chose them."""
+
+    columns: Annotated[Sequence[_TheirColumn], Field(min_length=1)]
+    partition_spec: Sequence[_TheirPartitionColumn] | None = None
+    sort_order: Sequence[_TheirSortColumn] | None = None
+    key: list[AnyName] | None = None
 
 
 def read_templates(folder: Path) -> Mapping[str, Template]:
@@ -219,7 +249,7 @@ def read_templates(folder: Path) -> Mapping[str, Template]:
 def parse_template(document: Document) -> Template:
     """A document's template; raises TemplateInvalid with every mistake in it."""
     try:
-        template = _Template.model_validate(document.content)
+        template = _kind_of(document).model_validate(document.content)
     except ValidationError as error:
         raise TemplateInvalid(_located(document, error.errors(include_url=False))) from error
     found = template.freeze()
@@ -228,6 +258,12 @@ def parse_template(document: Document) -> Template:
     if wrong:
         raise TemplateInvalid([document.mistake(c.path, c.message, at_key=c.at_key) for c in wrong])
     return found
+
+
+def _kind_of(document: Document) -> type[_Template]:
+    content = document.content
+    observed = isinstance(content, dict) and content.get("level") == Level.OBSERVED
+    return _ObservedTemplate if observed else _Template
 
 
 def _entries(folder: Path) -> Sequence[Path]:

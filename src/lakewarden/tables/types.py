@@ -12,9 +12,13 @@ from pyiceberg.types import (
     FloatType,
     IcebergType,
     IntegerType,
+    ListType,
     LongType,
+    MapType,
+    NestedField,
     PrimitiveType,
     StringType,
+    StructType,
     TimestampType,
     TimestamptzType,
     TimeType,
@@ -41,6 +45,7 @@ TIME_TRANSFORMS = ("year", "month", "day", "hour")
 
 _DECIMAL = re.compile(r"decimal\(\s*([0-9]{1,9})\s*,\s*([0-9]{1,9})\s*\)")
 _TRANSFORM = re.compile(r"([a-z]+)(?:\[\s*([0-9]{1,10})\s*\]|\(\s*([0-9]{1,10})\s*\))?")
+MAX_SPELLED = 100_000  # characters of a nested type
 _MAX_INT = 2**31 - 1
 
 
@@ -59,6 +64,18 @@ def canonical_type(spelled: str) -> str:
     return f"decimal({precision},{scale})"
 
 
+def any_type(spelled: str) -> str:
+    """A type of a table that is not ours: canonical where it can be, else as Iceberg spells it."""
+    try:
+        return canonical_type(spelled)
+    except ValueError as error:
+        if not spelled.strip() or len(spelled) > MAX_SPELLED:
+            raise ValueError(
+                f"a type as Iceberg spells it, in at most {MAX_SPELLED:,} characters"
+            ) from error
+        return spelled
+
+
 def iceberg_type(canonical: str) -> PrimitiveType:
     """The Iceberg type of a canonical one."""
     if canonical in _SIMPLE:
@@ -70,8 +87,23 @@ def iceberg_type(canonical: str) -> PrimitiveType:
 
 
 def spell(found: IcebergType) -> str:
-    """An Iceberg type as templates spell it; types that no template can have in Iceberg's way."""
-    return str(found).replace(", ", ",")
+    """An Iceberg type as templates spell it. Nested ones, which only tables of others can have,
+    are spelled with all that readers go by: field ids, and what is required."""
+    match found:
+        case StructType():
+            fields = (f"{field.field_id}: {field.name}: {_spell(field)}" for field in found.fields)
+            return f"struct<{', '.join(fields)}>"
+        case ListType():
+            return f"list<{found.element_id}: {_spell(found.element_field)}>"
+        case MapType():
+            key, value = found.key_field, found.value_field
+            return f"map<{key.field_id}: {_spell(key)}, {value.field_id}: {_spell(value)}>"
+        case _:
+            return str(found).replace(", ", ",")
+
+
+def _spell(field: NestedField) -> str:
+    return f"{spell(field.field_type)}{' required' if field.required else ''}"
 
 
 def canonical_transform(spelled: str) -> str:

@@ -19,7 +19,7 @@ from lakewarden.batch.parsing.casts import Check, Target, cast, checks
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.errors import Failed, WrongUsage
 from lakewarden.lake.commit import rows_of, stage
-from lakewarden.tables.template import BATCH_COLUMN
+from lakewarden.tables.template import BATCH_COLUMN, Level
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -41,6 +41,7 @@ class Output:
     table: str
     write: Write
     batches: Sequence[str]
+    level: Level = Level.OWNED  # the table's
 
     @property
     def relation(self) -> str:
@@ -82,6 +83,7 @@ def put(output: Output, table: Table, files: Sequence[DataFile], *, run: str) ->
     stage(
         table,
         files,
+        level=output.level,
         replacing=_replaced(output),
         properties={"lakewarden.run": run, "lakewarden.model": output.model.name},
     )
