@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from lakewarden.local.layout import Layout, write_private
-from lakewarden.local.overlay import ADMIN, ADMIN_ACTIONS
+from lakewarden.local.overlay import ACCOUNT_KEY, ADMIN, ADMIN_ACTIONS
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,26 @@ def keys(layout: Layout, token: Callable[[int], str] = secrets.token_hex) -> Key
     try:
         stored = _Identities.model_validate_json(layout.identities.read_bytes())
     except (FileNotFoundError, ValidationError):
-        return _make(layout, token)
+        return _store(layout, Keys(f"LOCAL{token(8).upper()}", token(24)))
     credential = stored.identities[0].credentials[0]
-    return Keys(credential.access_key, credential.secret_key)
+    found = Keys(credential.access_key, credential.secret_key)
+    if len(stored.identities[0].credentials) == 1:  # of a stack that had S3 only
+        _store(layout, found)
+    return found
 
 
-def _make(layout: Layout, token: Callable[[int], str]) -> Keys:
-    made = Keys(f"LOCAL{token(8).upper()}", token(24))
-    credential = _Credential(access_key=made.access_key, secret_key=made.secret_key)
-    identity = _Identity(name=ADMIN, credentials=[credential], actions=list(ADMIN_ACTIONS))
+def function_keys(found: Keys) -> Keys:
+    """With what Lambda functions sign, here and at S3: ministack tells them that their access key
+    is the account's number, and the secret is the stack's own."""
+    return Keys(ACCOUNT_KEY, found.secret_key)
+
+
+def _store(layout: Layout, made: Keys) -> Keys:
+    credentials = [
+        _Credential(access_key=each.access_key, secret_key=each.secret_key)
+        for each in (made, function_keys(made))
+    ]
+    identity = _Identity(name=ADMIN, credentials=credentials, actions=list(ADMIN_ACTIONS))
     content = _Identities(identities=[identity])
     write_private(layout.identities, content.model_dump(mode="json", by_alias=True))
     return made

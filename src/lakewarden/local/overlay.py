@@ -13,6 +13,7 @@ from pathlib import Path
 
 HOST = "127.0.0.1"
 ADMIN = "lakewarden"  # the one identity
+ACCOUNT_KEY = "000000000000"  # with which Lambda functions sign; ministack takes it as the account
 ADMIN_ACTIONS = ("Admin", "Read", "Write", "List", "Tagging")
 
 # A port and the one 10,000 above it (gRPC) belong together. Both lie below the range from which
@@ -21,6 +22,9 @@ FIRST_PORT = 12_000
 LAST_PORT = 21_999
 GRPC_OFFSET = 10_000
 SOCKETS = Path("/tmp")  # noqa: S108 - where SeaweedFS puts its Unix sockets, whatever it is told
+
+SOURCE = "lakewarden.rehearsal"  # of events that AWS alone may send under its own name
+ALARM_HASTE = 30  # alarms see so many seconds as one: five minutes as ten seconds
 
 START_SECONDS = 30.0  # until the stack answers; usually about one
 STOP_SECONDS = 15.0  # from SIGTERM to SIGKILL; usually about four

@@ -4,7 +4,8 @@ import socket
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -30,7 +31,18 @@ class Ports:
     admin: int
 
 
+@dataclass(frozen=True)
+class CloudPorts:
+    """HTTP ports of what is beside S3."""
+
+    control: int
+    nessie: int
+    nessie_management: int
+    dagster: int
+
+
 _PORTS = TypeAdapter(Ports)
+_CLOUD_PORTS = TypeAdapter(CloudPorts)
 
 
 def choose(layout: Layout, *, anew: bool = False) -> Ports:
@@ -51,6 +63,38 @@ def remembered(layout: Layout) -> Ports | None:
         return None  # chosen anew
 
 
+def choose_cloud(layout: Layout, *, in_use: bool) -> CloudPorts:
+    """The remembered ports, while our own processes have them (`in_use`) or they are free; else
+    others, apart from those of S3; remembered from now on."""
+    last = remembered_cloud(layout)
+    if last is not None and (in_use or become_free(last)):
+        return last
+    taken = remembered(layout)
+    others = set(asdict(taken).values()) if taken else set()
+    free = (port for port in _order(layout.root.resolve()) if port not in others and is_free(port))
+    found = list(islice(free, len(fields(CloudPorts))))
+    if len(found) < len(fields(CloudPorts)):
+        raise _none_free(len(fields(CloudPorts)))
+    ports = CloudPorts(*found)
+    write_private(layout.cloud_ports, asdict(ports))
+    return ports
+
+
+def remembered_cloud(layout: Layout) -> CloudPorts | None:
+    """The ports of the last start with more than S3."""
+    try:
+        return _CLOUD_PORTS.validate_json(layout.cloud_ports.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+
+
+def _none_free(count: int) -> NoFreePorts:
+    return NoFreePorts(
+        f"no {count} free ports between {FIRST_PORT} and {LAST_PORT}",
+        hint="Stop what uses them, then try again.",
+    )
+
+
 def pick(candidates: Iterator[int], free: Callable[[int], bool]) -> Ports:
     """The first five candidates that are free; raises NoFreePorts."""
     found: list[int] = []
@@ -59,13 +103,10 @@ def pick(candidates: Iterator[int], free: Callable[[int], bool]) -> Ports:
             found.append(port)
         if len(found) == 5:
             return Ports(*found)
-    raise NoFreePorts(
-        f"no five free ports between {FIRST_PORT} and {LAST_PORT}",
-        hint="Stop what uses them, then try again.",
-    )
+    raise _none_free(5)
 
 
-def become_free(ports: Ports) -> bool:
+def become_free(ports: Ports | CloudPorts) -> bool:
     """Whether they are free, or become so: a process that was killed lets go of its ports a
     moment after it is gone."""
     until = time.monotonic() + LINGER_SECONDS

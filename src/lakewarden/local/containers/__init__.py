@@ -1,0 +1,1 @@
+"""What stands in for the machines of ECS: containers that are processes of an allow-list."""

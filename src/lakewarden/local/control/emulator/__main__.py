@@ -1,0 +1,21 @@
+"""Starts ministack with what stands in for the rest of AWS: python FOLDER SOCKET."""
+
+import asyncio
+import importlib
+import sys
+
+_MENDS = ("execution_metrics", "heartbeats", "task_events", "alarm_states", "target_health")
+
+
+def main() -> None:
+    for name in _MENDS:  # beside this file, which is the first place where modules are looked for
+        importlib.import_module(name).mend()
+    app = importlib.import_module("ministack.app")
+    settings = importlib.import_module("hypercorn.config").Config()
+    settings.bind = [f"unix:{sys.argv[1]}"]
+    settings.keep_alive_timeout = 75
+    asyncio.run(importlib.import_module("hypercorn.asyncio").serve(app.app, settings))
+
+
+if __name__ == "__main__":
+    main()
