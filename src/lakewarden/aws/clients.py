@@ -84,9 +84,9 @@ def s3_client(connection: Connection, *, attempts: int = 1, connections: int = 1
     return client
 
 
-def sts_client(connection: Connection) -> "STSClient":
+def sts_client(connection: Connection, *, attempts: int = 4) -> "STSClient":
     """Of the control plane, and on a local stack without one of S3's port, which answers too."""
-    config = _config(connection, attempts=4)
+    config = _config(connection, attempts=attempts)
     where = _where(connection, connection.control or connection.endpoint)
     client: STSClient = _acting(connection).client("sts", config=config, **where)
     return client

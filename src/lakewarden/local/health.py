@@ -17,10 +17,11 @@ _PATHS = {"master": "/cluster/status", "volume": "/status", "filer": "/healthz"}
 class Part:
     """One part of the stack, as it answered just now."""
 
-    name: str  # master | volume | filer | s3
+    name: str  # master | volume | filer | s3 | control plane | …
     url: str
     up: bool
     detail: str  # why it is not up; empty when it is
+    wanted: bool = True  # whether this stack has it
 
 
 def ask(ports: Ports, connection: Connection, bucket: str) -> list[Part]:

@@ -24,7 +24,7 @@ from lakewarden.local.ports import Ports
 from lakewarden.local.process import StackProcess
 from lakewarden.records.processes import is_running
 
-_LOCK_SECONDS = START_SECONDS + 2 * STOP_SECONDS
+LOCK_SECONDS = START_SECONDS + 2 * STOP_SECONDS
 
 
 class LocalStackFailed(TryAgain):
@@ -63,7 +63,7 @@ class StackStatus:
 
     @property
     def up(self) -> bool:
-        return bool(self.parts) and all(part.up for part in self.parts)
+        return bool(self.parts) and all(part.up for part in self.parts if part.wanted)
 
 
 def up(config: StackConfig, *, tell: Callable[[str], None] = lambda _: None) -> StackInfo:
@@ -72,13 +72,22 @@ def up(config: StackConfig, *, tell: Callable[[str], None] = lambda _: None) -> 
     `tell` hears of progress. Raises LocalStackMissing (not installed), LocalStackFailed,
     LocalStackBusy, LocalFolderUnusable,
     WrongBucketName and NoFreePorts."""
+    layout = layout_of(config)
+    with locked(layout.lock, seconds=LOCK_SECONDS):
+        connection, started, pid = start(config, layout, tell)
+        write_endpoint(layout, config, connection)
+    return StackInfo(connection, config.bucket, layout.data, layout.log, pid, started)
+
+
+def start(
+    config: StackConfig, layout: Layout, tell: Callable[[str], None]
+) -> tuple[Connection, bool, int]:
+    """S3's part of `up`, for who holds the lock: how to reach it, whether it was started here,
+    and its process."""
     program = weed.find()
-    layout = _layout(config)
-    with locked(layout.lock, seconds=_LOCK_SECONDS):
-        running, connection, started = _bring_up(config, layout, program, tell)
-        _write_endpoint(layout, config, connection)
+    running, connection, started = _bring_up(config, layout, program, tell)
     tell(f"S3 answers at {connection.endpoint}")
-    return StackInfo(connection, config.bucket, layout.data, layout.log, running.pid, started)
+    return connection, started, running.pid
 
 
 def down(config: StackConfig) -> bool:
@@ -86,17 +95,22 @@ def down(config: StackConfig) -> bool:
     layout = Layout(config.root)
     if not layout.folder.exists():
         return False
-    with locked(layout.lock, seconds=_LOCK_SECONDS):
-        running = process.find(weed.daemon(layout))
-        layout.endpoint.unlink(missing_ok=True)
-        if running is None:
-            return False
-        process.end(weed.daemon(layout), running)
-        chosen = ports.remembered(layout)
-        if chosen is not None:
-            ports.become_free(chosen)  # a process that is gone may hold them a moment longer
-            sockets.remove(asdict(chosen).values())
-        return True
+    with locked(layout.lock, seconds=LOCK_SECONDS):
+        return stop(layout)
+
+
+def stop(layout: Layout) -> bool:
+    """S3's part of `down`, for who holds the lock."""
+    running = process.find(weed.daemon(layout))
+    layout.endpoint.unlink(missing_ok=True)
+    if running is None:
+        return False
+    process.end(weed.daemon(layout), running)
+    chosen = ports.remembered(layout)
+    if chosen is not None:
+        ports.become_free(chosen)  # a process that is gone may hold them a moment longer
+        sockets.remove(asdict(chosen).values())
+    return True
 
 
 def status(config: StackConfig) -> StackStatus:
@@ -120,7 +134,7 @@ def logs(config: StackConfig, lines: int = 100) -> list[str]:
         return []
 
 
-def _layout(config: StackConfig) -> Layout:
+def layout_of(config: StackConfig) -> Layout:
     layout = Layout(config.root)
     if not sockets.can_be_made():
         raise LocalFolderUnusable(
@@ -233,8 +247,11 @@ def connect(layout: Layout) -> Connection | None:
     return replace(connection, control=f"http://{HOST}:{beside.control}")
 
 
-def _write_endpoint(layout: Layout, config: StackConfig, connection: Connection) -> None:
+def write_endpoint(
+    layout: Layout, config: StackConfig, connection: Connection, *, nessie: str | None = None
+) -> None:
     """What the settings read to reach this stack."""
+    beside = {"control": connection.control, "nessie": nessie}
     content = {
         "format": 1,
         "endpoint": connection.endpoint,
@@ -242,5 +259,6 @@ def _write_endpoint(layout: Layout, config: StackConfig, connection: Connection)
         "bucket": config.bucket,
         "access_key": connection.access_key,
         "secret_key": connection.secret_key,
+        **{name: where for name, where in beside.items() if where},
     }
     write_private(layout.endpoint, content)

@@ -13,6 +13,7 @@ from datetime import datetime
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from lakewarden.local.control.signature import Refusal, Request, refusal
 from lakewarden.local.control.unix import UnixConnection
@@ -77,17 +78,15 @@ def ask(upstream: Path, request: Request, *, timeout: float = _SECONDS) -> Answe
         connection.close()
 
 
-def refused(found: Refusal, *, status: int = 403) -> Answer:
-    """In the form that the JSON and the query services' clients both understand."""
-    body = json.dumps({"__type": found.code, "message": found.message}).encode()
-    kind = ("Content-Type", "application/x-amz-json-1.1")
-    return Answer(status, (kind, ("x-amzn-ErrorType", found.code)), body)
-
-
-def refused_query(found: Refusal, *, status: int = 403) -> Answer:
-    text = f"<Error><Type>Sender</Type><Code>{found.code}</Code>"
-    body = f"<ErrorResponse>{text}<Message>{found.message}</Message></Error></ErrorResponse>"
-    return Answer(status, (("Content-Type", "text/xml"),), body.encode())
+def refused(request: Request, found: Refusal, *, status: int = 403) -> Answer:
+    """In the form of the service that was asked: JSON, or the query services' XML."""
+    if "x-www-form-urlencoded" not in request.header("content-type"):
+        body = json.dumps({"__type": found.code, "message": found.message}).encode()
+        kind = ("Content-Type", "application/x-amz-json-1.1")
+        return Answer(status, (kind, ("x-amzn-ErrorType", found.code)), body)
+    text = f"<Type>Sender</Type><Code>{found.code}</Code><Message>{escape(found.message)}</Message>"
+    body = f"<ErrorResponse><Error>{text}</Error></ErrorResponse>".encode()
+    return Answer(status, (("Content-Type", "text/xml"),), body)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -127,13 +126,12 @@ class _Handler(BaseHTTPRequestHandler):
             if why is None and request.target.startswith(("/_ministack", "/_localstack")):
                 why = Refusal("AccessDeniedException", "This is not a service of AWS.")
             if why is not None:
-                query = "x-www-form-urlencoded" in request.header("content-type")
-                return (refused_query if query else refused)(why)
+                return refused(request, why)
         try:
             return ask(config.upstream, request)
         except (OSError, HTTPException) as error:
             away = Refusal("ServiceUnavailable", f"The control plane does not answer: {error}")
-            return refused(away, status=503)
+            return refused(request, away, status=503)
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _handle  # noqa: N815
 

@@ -65,7 +65,7 @@ class Arrivals:
 
 
 def detail_of(bucket: str, key: str, tag: str) -> dict[str, object]:
-    etag, _, size = tag.partition(" ")[0], *tag.rpartition(" ")[1:]
+    etag, _, size = tag.split(" ")
     return {
         "version": "0",
         "bucket": {"name": bucket},

@@ -1,0 +1,432 @@
+"""The whole stack of one project: S3, and beside it the control plane, ECS, Nessie, Dagster.
+
+`up` starts what is missing of it, as much as possible at once, and waits until each part answers;
+`status` asks each; `down` ends everything, whatever state it is in. S3 alone is `stack`.
+"""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from lakewarden.aws.clients import Connection
+from lakewarden.local import agent, config, nessie, ports, process, stack, weed
+from lakewarden.local.containers import images, records
+from lakewarden.local.containers.images import Image
+from lakewarden.local.containers.processes import end_left
+from lakewarden.local.control import installed, ministack
+from lakewarden.local.control.unix import UnixConnection
+from lakewarden.local.health import Part
+from lakewarden.local.identity import keys
+from lakewarden.local.layout import Layout
+from lakewarden.local.lock import locked
+from lakewarden.local.overlay import HOST
+from lakewarden.local.ports import CloudPorts
+from lakewarden.local.process import Daemon
+from lakewarden.local.provision import NESSIE_IMAGE, Made, Pipeline, Provision, dagster_image
+from lakewarden.local.stack import LocalStackFailed, StackConfig, StackStatus
+
+_ANSWER_SECONDS = 30.0  # the control plane and the agent; usually about one
+_SERVICE_SECONDS = 90.0  # Nessie and Dagster; usually about ten
+_CONTROL_STOP_SECONDS = 20.0
+_AGENT_STOP_SECONDS = 45.0  # its containers may take thirty
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What of this machine is used, and of its user's environment."""
+
+    cache: Path  # the user's, for all projects
+    environment: dict[str, str] = field(repr=False)  # for pip or uv, where they are needed
+    java_home: Path | None = None
+    dagster: Callable[[int], list[str]] | None = None  # its command line, for a port
+
+
+@dataclass(frozen=True)
+class CloudInfo:
+    """A stack that answers."""
+
+    connection: Connection  # with `control`
+    nessie: str | None  # where the catalog's server answers
+    dagster: str | None
+    made: Made
+    seconds: Mapping[str, float]  # until each part answered
+
+
+@dataclass(frozen=True)
+class _Programs:
+    """Where the programs are that had to be found, or fetched."""
+
+    python: Path  # ministack's
+    java: nessie.Java | None
+    jar: Path | None
+
+
+def up(
+    asked: StackConfig,
+    wanted: config.CloudConfig,
+    machine: Machine,
+    *,
+    pipeline: Callable[[Connection], Pipeline] | None = None,
+    tell: Tell = lambda _: None,
+) -> CloudInfo:
+    """Start what does not run, and wait until all of it answers. `pipeline` is asked for the state
+    machine and its functions, once it is known where S3 and the control plane are.
+
+    Raises what `stack.up` raises, ControlPlaneNotInstalled, JavaMissing and NessieMissing."""
+    begun = time.monotonic()
+    seconds: dict[str, float] = {}
+
+    def answered(part: str) -> None:
+        seconds[part] = time.monotonic() - begun
+        tell(f"{part} answers after {seconds[part]:.1f} s")
+
+    layout = stack.layout_of(asked)
+    layout.make_cloud()
+    with locked(layout.lock, seconds=stack.LOCK_SECONDS + _SERVICE_SECONDS):
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            tell("starting S3 and looking for programs")
+            found = pool.submit(_find, wanted, machine)
+            s3 = pool.submit(stack.start, asked, layout, tell)
+            connection = _first(s3, found)
+            answered("S3")
+            programs = found.result()
+        chosen = ports.choose_cloud(layout, in_use=_any_runs(layout))
+        connection = replace(connection, control=f"http://{HOST}:{chosen.control}")
+        config.write(layout, wanted)
+        images.write(layout.images, dict(_images(asked, wanted, machine, programs, chosen, layout)))
+        tell("starting the control plane and the stand-in for ECS")
+        _start(agent.daemon(layout), agent.command(layout), agent.environment(layout))
+        _start(
+            ministack.daemon(layout),
+            ministack.command(programs.python, layout),
+            ministack.environment(layout, keys(layout), port=chosen.control, region=asked.region),
+        )
+        _wait("ECS stand-in", lambda: _ask_containers(layout), agent.daemon(layout))
+        answered("ECS stand-in")
+        _wait(ministack.NAME, lambda: _ask_front(connection), ministack.daemon(layout))
+        answered("control plane")
+        tell("making what the definitions describe")
+        provision = Provision(wanted, connection, chosen.nessie, chosen.dagster)
+        made = provision.make(pipeline(connection) if pipeline else None)
+        answered("provisioning")
+        told = CloudInfo(
+            connection=connection,
+            nessie=nessie.api(chosen.nessie) if wanted.nessie else None,
+            dagster=f"http://{HOST}:{chosen.dagster}" if wanted.dagster else None,
+            made=made,
+            seconds=seconds,
+        )
+        stack.write_endpoint(layout, asked, connection, nessie=told.nessie)
+        for part in _services(layout, wanted, chosen, connection, provision):
+            tell(f"waiting for {part[0]}")
+            _wait(part[0], part[1], agent.daemon(layout), seconds=_SERVICE_SECONDS)
+            answered(part[0])
+    return told
+
+
+def down(asked: StackConfig) -> bool:
+    """End everything of this project's stack; whether there was anything. The data stay.
+
+    First who would start anew what is ended (the control plane, which also writes its state),
+    then the containers with the agent, last S3, to which they may still write."""
+    layout = Layout(asked.root)
+    if not layout.folder.exists():
+        return False
+    with locked(layout.lock, seconds=stack.LOCK_SECONDS + _SERVICE_SECONDS):
+        ended = [
+            _end(ministack.daemon(layout), _CONTROL_STOP_SECONDS),
+            _end(agent.daemon(layout), _AGENT_STOP_SECONDS),
+        ]
+        for record in records.read_all(layout.containers):
+            if record.state != "exited":
+                end_left(record)
+        layout.cloud.unlink(missing_ok=True)
+        ended.append(stack.stop(layout))
+        return any(ended)
+
+
+def status(asked: StackConfig) -> StackStatus:
+    """Ask every part; changes nothing."""
+    layout = Layout(asked.root)
+    found = stack.status(asked)
+    wanted, chosen = config.read(layout), ports.remembered_cloud(layout)
+    if not found.parts:
+        return found
+    connection = stack.connect(layout)
+    if wanted is None or chosen is None or connection is None:
+        names = (ministack.NAME, "ECS stand-in", "Nessie", "Dagster")
+        return replace(found, parts=(*found.parts, *map(_not_here, names)))
+    provision = Provision(wanted, connection, chosen.nessie, chosen.dagster)
+    beside = [_ask_front(connection), _ask_containers(layout)]
+    asks = dict(_services(layout, wanted, chosen, connection, provision))
+    for name in ("Nessie", "Dagster"):
+        beside.append(asks[name]() if name in asks else _not_here(name))
+    return replace(found, parts=(*found.parts, *beside))
+
+
+def log_of(asked: StackConfig, part: str) -> Path | None:
+    """The file to which a part writes; None where no part is called so."""
+    layout = Layout(asked.root)
+    daemons = {
+        "s3": weed.daemon(layout),
+        "control": ministack.daemon(layout),
+        "agent": agent.daemon(layout),
+    }
+    if part in daemons:
+        return daemons[part].log
+    wanted = {"nessie": images.name_of(NESSIE_IMAGE), "dagster": "dagster", "runner": "runner"}
+    if part not in wanted:
+        return None
+    fitting = [
+        record
+        for record in records.read_all(layout.containers)
+        if wanted[part] in images.name_of(record.image)
+    ]
+    newest = max(fitting, key=lambda record: record.created, default=None)
+    return records.log_file(layout.containers, newest.id) if newest else None
+
+
+def memory(asked: StackConfig) -> Mapping[str, int]:
+    """Bytes that each process of the stack holds in memory, with its children."""
+    layout = Layout(asked.root)
+    found: dict[str, int] = {}
+    for name, daemon in (
+        ("S3", weed.daemon(layout)),
+        ("control plane", ministack.daemon(layout)),
+        ("agent", agent.daemon(layout)),
+    ):
+        running = process.find(daemon)
+        if running is not None:
+            with suppress(psutil.Error):
+                whole = psutil.Process(running.pid)
+                family = [whole, *whole.children(recursive=True)] if name != "agent" else [whole]
+                found[name] = sum(each.memory_info().rss for each in family)
+    for record in records.read_all(layout.containers):
+        if record.state == "running" and record.pid is not None:
+            from lakewarden.local.containers import sessions
+
+            name = images.name_of(record.image)
+            found[name] = found.get(name, 0) + sessions.memory(record.pid)
+    return found
+
+
+def _find(wanted: config.CloudConfig, machine: Machine) -> _Programs:
+    java = nessie.find_java(machine.java_home) if wanted.nessie else None
+    jar = nessie.find_jar(machine.cache) if wanted.nessie else None
+    return _Programs(installed.installed(machine.cache, machine.environment), java, jar)
+
+
+def _first(s3: "Future[tuple[Connection, bool, int]]", found: "Future[_Programs]") -> Connection:
+    """S3's connection; a program that is missing is told before S3 has started."""
+    with suppress(TimeoutError):
+        found.result(timeout=0.5)
+    return s3.result()[0]
+
+
+def _any_runs(layout: Layout) -> bool:
+    return any(process.find(each(layout)) for each in (ministack.daemon, agent.daemon))
+
+
+def _start(daemon: Daemon, command: list[str], environment: Mapping[str, str]) -> None:
+    if process.find(daemon) is None:
+        process.launch(daemon, command, environment)
+
+
+def _end(daemon: Daemon, seconds: float) -> bool:
+    running = process.find(daemon)
+    if running is not None:
+        process.end(daemon, running, seconds=seconds)
+    return running is not None
+
+
+def _wait(
+    name: str, ask: Callable[[], Part], daemon: Daemon, *, seconds: float = _ANSWER_SECONDS
+) -> None:
+    """Until the part answers; raises LocalStackFailed."""
+    until = time.monotonic() + seconds
+    while not (part := ask()).up:
+        gone = process.find(daemon) is None
+        if gone or time.monotonic() > until:
+            raise LocalStackFailed(
+                f"{name} did not come up: {'its process ended' if gone else part.detail}",
+                hint=f"Read {daemon.log}, or `lakewarden local logs`; then `lakewarden local up`"
+                " again.",
+            )
+        time.sleep(0.1)
+
+
+def _ask_containers(layout: Layout) -> Part:
+    name, where = "ECS stand-in", str(layout.containers_socket)
+    connection = UnixConnection(layout.containers_socket, timeout=2)
+    try:
+        connection.request("GET", "/_ping")
+        status = connection.getresponse().status
+    except OSError as error:
+        return Part(name, where, up=False, detail=str(error))
+    finally:
+        connection.close()
+    return Part(name, where, up=status == 200, detail="" if status == 200 else f"HTTP {status}")
+
+
+def _ask_front(connection: Connection) -> Part:
+    """Whether a signed request comes through to the control plane and back."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from lakewarden.aws.clients import sts_client
+    from lakewarden.local.health import ONCE
+
+    url = connection.control or ""
+    try:
+        sts_client(replace(connection, patience=ONCE), attempts=1).get_caller_identity()
+    except (BotoCoreError, ClientError) as error:
+        return Part(ministack.NAME, url, up=False, detail=str(error))
+    return Part(ministack.NAME, url, up=True, detail="")
+
+
+def _services(
+    layout: Layout,
+    wanted: config.CloudConfig,
+    chosen: CloudPorts,
+    connection: Connection,
+    provision: Provision,
+) -> Iterator[tuple[str, Callable[[], Part]]]:
+    """What runs as services of ECS, and how each is asked."""
+    if wanted.nessie:
+        service = provision.names.nessie_service
+        yield (
+            "Nessie",
+            lambda: _of_service(
+                replace(nessie.ask(chosen.nessie), name="Nessie"), service, connection, provision
+            ),
+        )
+    if wanted.dagster:
+        yield (
+            "Dagster",
+            lambda: _of_service(
+                _ask_http("Dagster", chosen.dagster, "/server_info"),
+                provision.names.dagster_service,
+                connection,
+                provision,
+            ),
+        )
+
+
+def _of_service(part: Part, service: str, connection: Connection, provision: Provision) -> Part:
+    """A service that was scaled to zero is told as such."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    from lakewarden.aws.clients import control_client
+    from lakewarden.errors import LakewardenError
+
+    if part.up:
+        return part
+    try:
+        ecs = control_client(connection, "ecs", attempts=1)
+        cluster = provision.names.cluster
+        found = ecs.describe_services(cluster=cluster, services=[service])["services"]
+    except (BotoCoreError, ClientError, LakewardenError):
+        return part
+    if found and found[0]["desiredCount"] == 0:
+        return replace(part, detail="its service's desired count is 0")
+    return part
+
+
+def _ask_http(name: str, port: int, path: str) -> Part:
+    from http.client import HTTPConnection, HTTPException
+
+    url = f"http://{HOST}:{port}"
+    connection = HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", path)
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        return Part(name, url, up=False, detail=str(error))
+    finally:
+        connection.close()
+    return Part(name, url, up=status < 400, detail="" if status < 400 else f"HTTP {status}")
+
+
+def _not_here(name: str) -> Part:
+    return Part(name, "", up=False, detail="not part of this stack", wanted=False)
+
+
+def _images(
+    asked: StackConfig,
+    wanted: config.CloudConfig,
+    machine: Machine,
+    programs: _Programs,
+    chosen: CloudPorts,
+    layout: Layout,
+) -> Iterator[tuple[str, Image]]:
+    """The allow-list."""
+    root = asked.root.resolve()
+    seen = {
+        "HOME": str(root),
+        "PATH": "/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "TMPDIR": str(layout.temporary.resolve()),
+        "LAKEWARDEN_PROJECT": str(root),
+        "LAKEWARDEN_ENV": wanted.env,
+        "PYTHONUNBUFFERED": "1",
+    }
+    from lakewarden.aws.definitions import names
+
+    yield (
+        names(wanted.project, wanted.env).runner,
+        Image(
+            argv=(sys.executable, "-m", "lakewarden.stepfunctions.task"),
+            folder=root,
+            environment=seen,
+            takes=("LAKEWARDEN_TASK", "LAKEWARDEN_TASK_TOKEN"),
+        ),
+    )
+    if wanted.nessie and programs.java and programs.jar:
+        server = _nessie(asked, layout, chosen)
+        server.folder.mkdir(mode=0o700, exist_ok=True)
+        yield (
+            images.name_of(NESSIE_IMAGE),
+            Image(
+                argv=tuple(nessie.command(programs.java, programs.jar, server)),
+                folder=server.folder,
+                environment=nessie.environment(server),
+                single=True,
+            ),
+        )
+    if wanted.dagster and machine.dagster:
+        home = layout.folder.resolve() / "dagster"
+        home.mkdir(mode=0o700, exist_ok=True)
+        yield (
+            dagster_image(wanted.project),
+            Image(
+                argv=tuple(machine.dagster(chosen.dagster)),
+                folder=root,
+                environment={**seen, "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "yes"},
+                single=True,
+            ),
+        )
+
+
+def _nessie(asked: StackConfig, layout: Layout, chosen: CloudPorts) -> nessie.Server:
+    folder = layout.folder.resolve() / "nessie"
+    s3, found = ports.remembered(layout), keys(layout)
+    return nessie.Server(
+        port=chosen.nessie,
+        management_port=chosen.nessie_management,
+        store=nessie.RocksDb(folder / "store"),
+        warehouse=nessie.Warehouse(
+            location=f"s3://{asked.bucket}/warehouse",
+            endpoint=f"http://{HOST}:{s3.s3 if s3 else 0}",
+            region=asked.region,
+            access_key=found.access_key,
+            secret_key=found.secret_key,
+        ),
+        folder=folder,
+    )

@@ -1,0 +1,355 @@
+"""Makes on the control plane what `definitions/` describes. Every call may be repeated.
+
+Only what a project has is made: its cluster, topic, log groups and alarms always; the services of
+Nessie and Dagster, and the functions and the state machine, where they are asked for.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lakewarden.aws.alarms import Part, alarms, filled
+from lakewarden.aws.clients import Connection, control_client
+from lakewarden.aws.definitions import Names, names
+from lakewarden.aws.retry import is_code
+from lakewarden.local.config import CloudConfig
+from lakewarden.local.overlay import ACCOUNT_KEY, SOURCE
+
+NESSIE_IMAGE = "projectnessie/nessie"
+ALERTS = "{topic}-local"  # a queue, to read on this machine what the topic was told
+_ROLE = "lakewarden-local"  # nobody asks what it may do here
+_SUBNETS = ["subnet-00000000000000001", "subnet-00000000000000002"]
+_HEALTH_PATH = "/api/v2/trees/main"  # what every client asks first
+
+
+@dataclass(frozen=True)
+class Function:
+    """A Lambda function, whose code lies in a zip."""
+
+    name: str
+    zip: Path
+    handler: str
+    environment: Mapping[str, str]
+    timeout: int = 300  # seconds
+    memory: int = 512  # MB
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The state machine and its functions."""
+
+    definition: str  # in Amazon States Language, with every ARN in its place
+    functions: tuple[Function, ...]
+    schedule: str | None = None  # an EventBridge expression
+    schedule_input: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made, by ARN."""
+
+    topic: str
+    alerts_queue: str  # its URL
+    pipeline: str | None
+
+
+@dataclass(frozen=True)
+class Provision:
+    """One project's parts at the control plane. Raises botocore's errors."""
+
+    config: CloudConfig
+    connection: Connection
+    nessie_port: int
+    dagster_port: int
+
+    @cached_property
+    def names(self) -> Names:
+        return names(self.config.project, self.config.env)
+
+    def make(self, pipeline: Pipeline | None = None) -> Made:
+        """All of it."""
+        role = self._role()
+        topic, queue = self._topic()
+        self._log_groups()
+        self._client("ecs").create_cluster(clusterName=self.names.cluster)
+        self._runner()
+        places = {**self._places(), "topic": topic}
+        if self.config.nessie:
+            places |= self._nessie()
+        if self.config.dagster:
+            self._dagster()
+        arn = self._pipeline(pipeline, role) if pipeline else None
+        if arn:
+            places["pipeline_arn"] = arn
+        self._alarms(places, topic, pipeline_made=arn is not None)
+        return Made(topic, queue, arn)
+
+    def _client(self, service: str) -> Any:
+        return control_client(self.connection, service)
+
+    def _arn(self, service: str, resource: str) -> str:
+        return f"arn:aws:{service}:{self.connection.region}:{ACCOUNT_KEY}:{resource}"
+
+    def _places(self) -> dict[str, str]:
+        told = {"project": self.config.project, "env": self.config.env}
+        rule = f"{self.names.dagster_service}-stopped"
+        return {**asdict(self.names), **told, "dagster_stopped_rule": rule}
+
+    def _role(self) -> str:
+        services = ["lambda", "states", "events", "ecs-tasks", "scheduler"]
+        trusted = {"Service": [f"{service}.amazonaws.com" for service in services]}
+        statement = {"Effect": "Allow", "Principal": trusted, "Action": "sts:AssumeRole"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        with _unless_there("EntityAlreadyExists"):
+            self._client("iam").create_role(RoleName=_ROLE, AssumeRolePolicyDocument=policy)
+        return f"arn:aws:iam::{ACCOUNT_KEY}:role/{_ROLE}"
+
+    def _topic(self) -> tuple[str, str]:
+        sns, sqs = self._client("sns"), self._client("sqs")
+        topic: str = sns.create_topic(Name=self.names.topic)["TopicArn"]
+        name = ALERTS.format(topic=self.names.topic)
+        queue: str = sqs.create_queue(QueueName=name)["QueueUrl"]
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=self._arn("sqs", name))
+        return topic, queue
+
+    def _log_groups(self) -> None:
+        logs = self._client("logs")
+        groups = [
+            self.names.runner_log_group,
+            *map(self.names.function_log_group, self.names.functions),
+        ]
+        groups += [self.names.nessie_log_group] if self.config.nessie else []
+        groups += [self.names.dagster_log_group] if self.config.dagster else []
+        for group in groups:
+            with _unless_there("ResourceAlreadyExistsException"):
+                logs.create_log_group(logGroupName=group)
+
+    def _runner(self) -> None:
+        self._task(
+            self.names.runner,
+            self.names.runner,
+            self.names.runner_container,
+            self.names.runner_log_group,
+            cpu=2048,
+            memory=4096,
+        )
+
+    def _nessie(self) -> dict[str, str]:
+        """Its service, behind a load balancer's target group; the names of both for metrics."""
+        balancers = self._client("elbv2")
+        balancer = balancers.create_load_balancer(Name=self.names.nessie_service, Subnets=_SUBNETS)
+        group = balancers.create_target_group(
+            Name=self.names.nessie_target_group,
+            Protocol="HTTP",
+            Port=self.nessie_port,
+            VpcId="vpc-00000000",
+            TargetType="ip",
+            HealthCheckPath=_HEALTH_PATH,
+            HealthCheckIntervalSeconds=5,
+            HealthCheckTimeoutSeconds=2,
+            HealthyThresholdCount=2,
+            UnhealthyThresholdCount=2,
+        )
+        arn: str = balancer["LoadBalancers"][0]["LoadBalancerArn"]
+        target: str = group["TargetGroups"][0]["TargetGroupArn"]
+        if not balancers.describe_listeners(LoadBalancerArn=arn)["Listeners"]:
+            forward = [{"Type": "forward", "TargetGroupArn": target}]
+            balancers.create_listener(
+                LoadBalancerArn=arn, Protocol="HTTP", Port=19120, DefaultActions=forward
+            )
+        self._task(
+            self.names.nessie_service,
+            NESSIE_IMAGE,
+            "nessie",
+            self.names.nessie_log_group,
+            cpu=512,
+            memory=1024,
+            port=self.nessie_port,
+        )
+        reached = {"targetGroupArn": target, "containerName": "nessie"}
+        self._service(self.names.nessie_service, [{**reached, "containerPort": self.nessie_port}])
+        return {
+            "target_group": target.rsplit(":", 1)[-1],
+            "load_balancer": arn.partition(":loadbalancer/")[2],
+        }
+
+    def _dagster(self) -> None:
+        service = self.names.dagster_service
+        self._task(
+            service,
+            dagster_image(self.config.project),
+            "dagster",
+            self.names.dagster_log_group,
+            cpu=1024,
+            memory=2048,
+            port=self.dagster_port,
+        )
+        self._service(service, [])
+        pattern = {
+            "source": ["aws.ecs"],
+            "detail-type": ["ECS Task State Change"],
+            "detail": {
+                "lastStatus": ["STOPPED"],
+                "group": [f"service:{service}"],
+                "stopCode": ["EssentialContainerExited"],
+            },
+        }
+        rule = self._places()["dagster_stopped_rule"]
+        events = self._client("events")
+        events.put_rule(Name=rule, EventPattern=json.dumps(pattern))
+        alerts = self._arn("sns", self.names.topic)
+        events.put_targets(Rule=rule, Targets=[{"Id": "alerts", "Arn": alerts}])
+
+    def _task(
+        self,
+        family: str,
+        image: str,
+        container: str,
+        group: str,
+        *,
+        cpu: int,
+        memory: int,
+        port: int | None = None,
+    ) -> None:
+        """Register a task definition, where the last one is another."""
+        ecs = self._client("ecs")
+        logged = {
+            "awslogs-group": group,
+            "awslogs-region": self.connection.region,
+            "awslogs-stream-prefix": "ecs",
+        }
+        defined: dict[str, Any] = {
+            "name": container,
+            "image": image,
+            "essential": True,
+            "logConfiguration": {"logDriver": "awslogs", "options": logged},
+            "portMappings": [{"containerPort": port, "hostPort": port}] if port else [],
+        }
+        try:
+            last = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
+            same = (
+                last["cpu"] == str(cpu)
+                and last["memory"] == str(memory)
+                and all(
+                    last["containerDefinitions"][0].get(key) == defined[key]
+                    for key in ("image", "portMappings")
+                )
+            )
+        except ecs.exceptions.ClientException:
+            same = False
+        if not same:
+            ecs.register_task_definition(
+                family=family,
+                cpu=str(cpu),
+                memory=str(memory),
+                networkMode="awsvpc",
+                requiresCompatibilities=["FARGATE"],
+                containerDefinitions=[defined],
+            )
+
+    def _service(self, name: str, balancers: list[dict[str, Any]]) -> None:
+        """Make a service of one task; one that is there keeps its desired count."""
+        ecs, cluster = self._client("ecs"), self.names.cluster
+        found = ecs.describe_services(cluster=cluster, services=[name])["services"]
+        active = [each for each in found if each["status"] == "ACTIVE"]
+        if active:
+            newest = ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]
+            if active[0]["taskDefinition"] != newest["taskDefinitionArn"]:
+                ecs.update_service(cluster=cluster, service=name, taskDefinition=name)
+            return
+        network = {"subnets": _SUBNETS[:1], "assignPublicIp": "DISABLED"}
+        ecs.create_service(
+            cluster=cluster,
+            serviceName=name,
+            taskDefinition=name,
+            desiredCount=1,
+            launchType="FARGATE",
+            loadBalancers=balancers,
+            networkConfiguration={"awsvpcConfiguration": network},
+            deploymentConfiguration={"maximumPercent": 100, "minimumHealthyPercent": 0},
+        )
+
+    def _pipeline(self, pipeline: Pipeline, role: str) -> str:
+        for function in pipeline.functions:
+            self._function(function, role)
+        machines = self._client("stepfunctions")
+        arn = self._arn("states", f"stateMachine:{self.names.pipeline}")
+        try:
+            machines.create_state_machine(
+                name=self.names.pipeline, definition=pipeline.definition, roleArn=role
+            )
+        except machines.exceptions.StateMachineAlreadyExists:
+            machines.update_state_machine(
+                stateMachineArn=arn, definition=pipeline.definition, roleArn=role
+            )
+        self._starts(arn, role, pipeline)
+        return arn
+
+    def _function(self, function: Function, role: str) -> None:
+        functions, code = self._client("lambda"), function.zip.read_bytes()
+        settings: dict[str, Any] = {
+            "Role": role,
+            "Handler": function.handler,
+            "Runtime": "python3.11",
+            "Timeout": function.timeout,
+            "MemorySize": function.memory,
+            "Environment": {"Variables": dict(function.environment)},
+        }
+        try:
+            functions.create_function(
+                FunctionName=function.name, Code={"ZipFile": code}, **settings
+            )
+        except functions.exceptions.ResourceConflictException:
+            functions.update_function_code(FunctionName=function.name, ZipFile=code)
+            functions.update_function_configuration(FunctionName=function.name, **settings)
+
+    def _starts(self, machine: str, role: str, pipeline: Pipeline) -> None:
+        """What starts the pipeline by itself: a manifest that arrives, and the schedule."""
+        events, name = self._client("events"), self.names.pipeline
+        arrived = {
+            "source": ["aws.s3", SOURCE],
+            "detail-type": ["Object Created"],
+            "detail": {
+                "bucket": {"name": [self.config.bucket]},
+                "object": {"key": [{"suffix": "manifest.json"}]},
+            },
+        }
+        target = {"Id": "pipeline", "Arn": machine, "RoleArn": role}
+        events.put_rule(Name=f"{name}-arrival", EventPattern=json.dumps(arrived))
+        events.put_targets(Rule=f"{name}-arrival", Targets=[target])
+        if pipeline.schedule:
+            events.put_rule(Name=f"{name}-schedule", ScheduleExpression=pipeline.schedule)
+            told = json.dumps(dict(pipeline.schedule_input or {}))
+            events.put_targets(Rule=f"{name}-schedule", Targets=[{**target, "Input": told}])
+
+    def _alarms(self, places: Mapping[str, str], topic: str, *, pipeline_made: bool) -> None:
+        wanted: dict[Part, bool] = {
+            "nessie": self.config.nessie,
+            "dagster": self.config.dagster,
+            "pipeline": pipeline_made,
+            "redshift": False,  # there is none here
+        }
+        cloudwatch = self._client("cloudwatch")
+        for alarm in alarms():
+            if wanted[alarm.part]:
+                cloudwatch.put_metric_alarm(**filled(alarm, places, [topic]))
+
+
+def dagster_image(project: str) -> str:
+    return f"{project}-dagster"
+
+
+class _unless_there:  # noqa: N801 - reads as a word: with _unless_there("…"):
+    """What is there already is not made again."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        return isinstance(error, Exception) and is_code(error, self._code)
