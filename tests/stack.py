@@ -2,12 +2,25 @@
 
 import os
 import signal
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from itertools import count
+from pathlib import Path
+from typing import Any
 
-from lakewarden.aws.clients import Connection
+from lakewarden.aws.clients import Connection, control_client
+from lakewarden.local import cloud
+from lakewarden.local.cloud import CloudInfo, Machine
+from lakewarden.local.config import CloudConfig
+from lakewarden.local.containers.images import Image
 from lakewarden.local.health import make_bucket
+from lakewarden.local.provision import Pipeline
 from lakewarden.local.stack import StackConfig, down, status
+
+CACHE = Path.home() / ".cache" / "lakewarden"  # as a user's: shared by sessions
+TASK = Path(__file__).parent / "local" / "container_task.py"
 
 
 @dataclass(frozen=True)
@@ -20,6 +33,66 @@ class LocalStack:
         name = f"test-bucket-{next(self._numbers):04d}"
         make_bucket(self.connection, name)
         return name
+
+
+@dataclass(frozen=True)
+class CloudStack:
+    """The whole stack of a project."""
+
+    asked: StackConfig
+    wanted: CloudConfig
+    info: CloudInfo
+
+    @property
+    def connection(self) -> Connection:
+        return self.info.connection
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the control plane; one attempt, so that a fault is seen."""
+        return control_client(self.connection, service, attempts=1)
+
+    def again(self, **changes: object) -> "CloudStack":
+        """`up` once more."""
+        info = cloud.up(self.asked, self.wanted, machine(self.asked.root, **changes))
+        return replace(self, info=info)
+
+
+def machine(root: Path, **changes: Any) -> Machine:
+    """This machine, with an image on the allow-list that does what a test tells it to."""
+    test_task = Image(
+        argv=(sys.executable, "-I", str(TASK)),
+        folder=root,
+        environment={"PATH": "/usr/bin:/bin", "SECRET_OF_THE_IMAGE": "kept"},
+        takes=("LAKEWARDEN_TASK", "LAKEWARDEN_TASK_TOKEN"),
+        stop_seconds=3,
+    )
+    given = {"cache": CACHE, "environment": dict(os.environ), "images": {"test-task": test_task}}
+    return Machine(**{**given, **changes})
+
+
+@contextmanager
+def cloud_stack(
+    root: Path,
+    *,
+    project: str = "dpc",
+    nessie: bool = False,
+    pipeline: Callable[[Connection], Pipeline] | None = None,
+    **changes: Any,
+) -> Iterator[CloudStack]:
+    """A whole stack in a project's folder, and nothing of it afterwards. `changes`: of
+    `local.cloud.Machine`; `images` replaces the allow-list's additions."""
+    asked = StackConfig(root, f"{project}-dev", "us-east-1")
+    wanted = CloudConfig(
+        project, "dev", "us-east-1", asked.bucket, ("raw/",), nessie, "dagster" in changes
+    )
+    try:
+        info = cloud.up(asked, wanted, machine(root, **changes), pipeline=pipeline)
+        yield CloudStack(asked, wanted, info)
+    finally:
+        if pid := status(asked).pid:  # nobody needs its data: asked, it would take its time
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        cloud.down(asked)
 
 
 def throw_away(config: StackConfig) -> None:

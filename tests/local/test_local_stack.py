@@ -21,9 +21,8 @@ from lakewarden.aws.retry import StorageDenied
 from lakewarden.aws.s3 import S3Objects
 from lakewarden.local import ports, weed
 from lakewarden.local.health import ONCE
-from lakewarden.local.layout import Layout
+from lakewarden.local.layout import Layout, LocalFolderUnusable
 from lakewarden.local.stack import (
-    LocalFolderUnusable,
     StackConfig,
     WrongBucketName,
     down,

@@ -47,6 +47,7 @@ class Machine:
     environment: dict[str, str] = field(repr=False)  # for pip or uv, where they are needed
     java_home: Path | None = None
     dagster: Callable[[int], list[str]] | None = None  # its command line, for a port
+    images: Mapping[str, Image] = field(default_factory=dict)  # on the allow-list beside ours
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def up(
         chosen = ports.choose_cloud(layout, in_use=_any_runs(layout))
         connection = replace(connection, control=f"http://{HOST}:{chosen.control}")
         config.write(layout, wanted)
-        images.write(layout.images, dict(_images(asked, wanted, machine, programs, chosen, layout)))
+        ours = dict(_images(asked, wanted, machine, programs, chosen, layout))
+        images.write(layout.images, {**ours, **machine.images})
         tell("starting the control plane and the stand-in for ECS")
         _start(agent.daemon(layout), agent.command(layout), agent.environment(layout))
         _start(

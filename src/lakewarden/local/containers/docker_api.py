@@ -257,7 +257,7 @@ def _inspect(record: Record) -> dict[str, JsonValue]:
         "Name": f"/{record.name}",
         "Image": _digest(record.image),
         "Created": record.created,
-        "Config": {"Image": record.image, "Labels": dict(record.labels)},
+        "Config": {"Image": record.image, "Labels": dict(record.labels), "Tty": False},
         "HostConfig": {},
         "NetworkSettings": {
             "IPAddress": HOST,

@@ -1,0 +1,42 @@
+"""What a test's container does: LAKEWARDEN_TASK tells. Run by itself, apart from the tests.
+
+exit CODE | sleep | deaf | environment | memory MB | children | serve PORT
+"""
+
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+_CHILD = "import time; time.sleep(600)"
+
+
+def main() -> None:
+    word, _, rest = os.environ.get("LAKEWARDEN_TASK", "sleep").partition(" ")
+    print("begun", os.getpid(), flush=True)
+    if word == "exit":
+        print("to standard error", file=sys.stderr)
+        sys.exit(int(rest))
+    if word == "environment":
+        print(json.dumps(dict(os.environ)), flush=True)
+        return
+    if word == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if word == "children":
+        child = subprocess.Popen([sys.executable, "-I", "-c", _CHILD])
+        print("child", child.pid, flush=True)
+    if word == "memory":
+        held = [b"x" * (1 << 20) for _ in range(int(rest))]
+        print("holds", len(held), flush=True)
+    if word == "serve":
+        handler = http.server.SimpleHTTPRequestHandler
+        http.server.ThreadingHTTPServer(("127.0.0.1", int(rest)), handler).serve_forever()
+    while True:
+        time.sleep(1)
+
+
+if __name__ == "__main__":
+    main()
