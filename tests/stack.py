@@ -83,7 +83,14 @@ def cloud_stack(
     `local.cloud.Machine`; `images` replaces the allow-list's additions."""
     asked = StackConfig(root, f"{project}-dev", "us-east-1")
     wanted = CloudConfig(
-        project, "dev", "us-east-1", asked.bucket, ("raw/",), nessie, "dagster" in changes
+        project,
+        "dev",
+        "us-east-1",
+        asked.bucket,
+        datasets=(project,),
+        landings=("raw/",),
+        nessie=nessie,
+        dagster="dagster" in changes,
     )
     try:
         info = cloud.up(asked, wanted, machine(root, **changes), pipeline=pipeline)

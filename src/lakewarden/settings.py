@@ -315,6 +315,22 @@ class LocalEndpoint(_Model):
     nessie: str | None = None  # the catalog's server, where it runs
 
 
+def cache_folder() -> Path:
+    """Where this user keeps what can be fetched again, for all projects."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(given) if given.startswith("/") else Path.home() / ".cache") / "lakewarden"
+
+
+def java_home() -> Path | None:
+    given = os.environ.get("JAVA_HOME")
+    return Path(given) if given else None
+
+
+def user_environment() -> dict[str, str]:
+    """All of it, for who picks out of it what one program needs."""
+    return dict(os.environ)
+
+
 def find_project(folder: Path | None = None) -> Path:
     """The folder that holds lakewarden.toml: the given one, LAKEWARDEN_PROJECT, or the nearest
     above the current folder."""

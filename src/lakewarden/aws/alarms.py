@@ -57,6 +57,11 @@ class Alarm(BaseModel):
     procedure: str  # that it calls for
     like: Like
 
+    @property
+    def of_each_dataset(self) -> bool:
+        """Whether there is one for each dataset."""
+        return "{dataset}" in self.name
+
 
 @dataclass(frozen=True)
 class Seen:

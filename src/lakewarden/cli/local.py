@@ -1,6 +1,7 @@
 """lakewarden local: the stack of this project on this machine."""
 
 import dataclasses
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,9 @@ from lakewarden.errors import WrongUsage
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lakewarden.local.health import Part
     from lakewarden.local.stack import StackConfig
+    from lakewarden.wiring import Project
 
 LOCAL = "local"
 
@@ -21,18 +24,60 @@ app = typer.Typer(
 )
 
 
+class CatalogKind(StrEnum):
+    SQL = "sql"
+    NESSIE = "nessie"
+
+
+class LogPart(StrEnum):
+    S3 = "s3"
+    CONTROL = "control"
+    AGENT = "agent"
+    NESSIE = "nessie"
+    DAGSTER = "dagster"
+    RUNNER = "runner"
+
+
+class DagsterMissing(WrongUsage):
+    """Dagster was asked for, and cannot be had."""
+
+
 class NotLocal(WrongUsage):
     """The environment is a real account."""
 
 
-@app.command("up", epilog="Example: lakewarden local up")
-def up(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False) -> None:
-    """Start the stack if it is down, and wait until it answers."""
-    from lakewarden.local import stack
+@app.command("up", epilog="Example: lakewarden local up --cloud --catalog nessie")
+def up(
+    cloud: Annotated[
+        bool, typer.Option("--cloud", help="Also the control plane and ECS, in place of AWS's.")
+    ] = False,
+    catalog: Annotated[
+        CatalogKind | None,
+        typer.Option(help="nessie: with a Nessie, as a service of ECS (implies --cloud)."),
+    ] = None,
+    dagster: Annotated[
+        bool, typer.Option("--dagster", help="Also Dagster, as a service of ECS.")
+    ] = False,
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start what is down of the stack, and wait until all of it answers.
 
-    config = _config(project, env, as_json=as_json)
+    Without an option it is S3 alone; or all that runs already, where that is more."""
+    from lakewarden.local import config, stack
+    from lakewarden.local.layout import Layout
+
+    opened = _open(project, env, as_json=as_json)
+    asked = _asked(opened)
+    runs = config.read(Layout(asked.root))
+    if cloud or dagster or catalog == CatalogKind.NESSIE or runs is not None:
+        nessie = catalog == CatalogKind.NESSIE or (runs is not None and runs.nessie)
+        dagster = dagster or (runs is not None and runs.dagster)
+        _up_with_cloud(opened, nessie=nessie, dagster=dagster, as_json=as_json)
+        return
     with console.status("starting the local stack"):
-        info = stack.up(config)
+        info = stack.up(asked)
     if as_json:
         show_json(
             {"endpoint": info.connection.endpoint, "bucket": info.bucket, "started": info.started}
@@ -44,12 +89,45 @@ def up(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False)
             say("Next: lakewarden batch deliver DATASET BATCH DIR")
 
 
+def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: bool) -> None:
+    from lakewarden.local import cloud
+    from lakewarden.local.cloud import Machine
+    from lakewarden.local.config import CloudConfig
+    from lakewarden.settings import cache_folder, java_home, user_environment
+
+    if dagster:
+        raise DagsterMissing(
+            "Dagster cannot run as a service of this stack yet", hint="Leave out --dagster."
+        )
+    datasets = opened.settings.dataset
+    wanted = CloudConfig(
+        project=opened.settings.project,
+        env=opened.env_name,
+        region=opened.env.region,
+        bucket=opened.env.bucket,
+        datasets=tuple(datasets),
+        landings=tuple(sorted({each.landing.partition("{")[0] for each in datasets.values()})),
+        nessie=nessie,
+        dagster=dagster,
+    )
+    machine = Machine(cache_folder(), user_environment(), java_home())
+    tell = (lambda _: None) if as_json else say
+    info = cloud.up(_asked(opened), wanted, machine, tell=tell)
+    if as_json:
+        told = {"endpoint": info.connection.endpoint, "control": info.connection.control}
+        show_json({**told, "nessie": info.nessie, "bucket": opened.env.bucket})
+        return
+    held = sum(cloud.memory(_asked(opened)).values())
+    say(f"Up: {max(info.seconds.values()):.0f} s, {held >> 20} MiB of memory in all.")
+    say("Next: lakewarden local status")
+
+
 @app.command("down", epilog="Example: lakewarden local down")
 def down(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False) -> None:
-    """Stop the stack that `local up` started; its data stay."""
-    from lakewarden.local import stack
+    """End everything that `local up` started; the data stay."""
+    from lakewarden.local import cloud
 
-    was_up = stack.down(_config(project, env, as_json=as_json))
+    was_up = cloud.down(_config(project, env, as_json=as_json))
     if as_json:
         show_json({"stopped": was_up})
     else:
@@ -59,19 +137,16 @@ def down(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fals
 @app.command("status", epilog="Example: lakewarden local status (exit code 75: it is down)")
 def status(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = False) -> None:
     """What each part of the stack answers right now."""
-    from lakewarden.local import stack
+    from lakewarden.local import cloud
 
-    found = stack.status(_config(project, env, as_json=as_json))
+    found = cloud.status(_config(project, env, as_json=as_json))
     if as_json:
         parts = [dataclasses.asdict(part) for part in found.parts]
         show_json({"up": found.up, "pid": found.pid, "parts": parts})
     elif found.parts:
         show_table(
             ["part", "state", "address", "told"],
-            [
-                (part.name, "up" if part.up else "down", part.url, part.detail)
-                for part in found.parts
-            ],
+            [(part.name, _state(part), part.url, part.detail) for part in found.parts],
         )
     if not found.up:
         from lakewarden.settings import LocalStackDown
@@ -79,17 +154,24 @@ def status(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fa
         raise LocalStackDown("the local stack does not answer", hint="lakewarden local up")
 
 
-@app.command("logs", epilog="Example: lakewarden local logs -n 50")
+def _state(part: "Part") -> str:
+    if not part.wanted:
+        return "-"
+    return "up" if part.up else "down"
+
+
+@app.command("logs", epilog="Example: lakewarden local logs nessie -n 50")
 def logs(
+    part: Annotated[LogPart, typer.Argument(help="Whose.")] = LogPart.S3,
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="So many, the newest.")] = 100,
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """The last lines of the stack's log."""
-    from lakewarden.local import stack
+    """The last lines of a part's log; of what runs as a task, the newest's."""
+    from lakewarden.local import cloud
 
-    found = stack.logs(_config(project, env, as_json=as_json), lines)
+    found = cloud.logs(_config(project, env, as_json=as_json), part.value, lines)
     if as_json:
         show_json(found)
     elif found:
@@ -99,12 +181,20 @@ def logs(
 
 
 def _config(project: "Path | None", env: str | None, *, as_json: bool) -> "StackConfig":
-    from lakewarden.local.stack import StackConfig
+    return _asked(_open(project, env, as_json=as_json))
 
+
+def _open(project: "Path | None", env: str | None, *, as_json: bool) -> "Project":
     opened = open_project(project, env, as_json=as_json)
     if opened.env.account != LOCAL:
         raise NotLocal(
             f"[env.{opened.env_name}] is the account {opened.env.account}, not the local stack",
             hint='Choose an environment with account = "local": --env NAME',
         )
+    return opened
+
+
+def _asked(opened: "Project") -> "StackConfig":
+    from lakewarden.local.stack import StackConfig
+
     return StackConfig(opened.root, opened.env.bucket, opened.env.region)

@@ -6,6 +6,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -16,7 +17,7 @@ import psutil
 
 from lakewarden.aws.clients import Connection
 from lakewarden.local import agent, config, nessie, ports, process, stack, weed
-from lakewarden.local.containers import images, records
+from lakewarden.local.containers import images, records, sessions
 from lakewarden.local.containers.images import Image
 from lakewarden.local.containers.processes import end_left
 from lakewarden.local.control import installed, ministack
@@ -46,7 +47,7 @@ class Machine:
     cache: Path  # the user's, for all projects
     environment: dict[str, str] = field(repr=False)  # for pip or uv, where they are needed
     java_home: Path | None = None
-    dagster: Callable[[int], list[str]] | None = None  # its command line, for a port
+    dagster: Callable[[int], Image] | None = None  # what runs it at a port
     images: Mapping[str, Image] = field(default_factory=dict)  # on the allow-list beside ours
 
 
@@ -174,26 +175,28 @@ def status(asked: StackConfig) -> StackStatus:
     return replace(found, parts=(*found.parts, *beside))
 
 
-def log_of(asked: StackConfig, part: str) -> Path | None:
-    """The file to which a part writes; None where no part is called so."""
-    layout = Layout(asked.root)
-    daemons = {
-        "s3": weed.daemon(layout),
-        "control": ministack.daemon(layout),
-        "agent": agent.daemon(layout),
-    }
+def logs(asked: StackConfig, part: str, lines: int = 100) -> list[str]:
+    """The last lines of a part's log, oldest first: s3, control, agent; and nessie, dagster,
+    runner, of which the newest container is taken."""
+    path = _log_of(Layout(asked.root), part)
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return [line.rstrip("\n") for line in deque(file, maxlen=lines)]
+    except FileNotFoundError:
+        return []
+
+
+def _log_of(layout: Layout, part: str) -> Path:
+    daemons = {"s3": weed.daemon, "control": ministack.daemon, "agent": agent.daemon}
     if part in daemons:
-        return daemons[part].log
-    wanted = {"nessie": images.name_of(NESSIE_IMAGE), "dagster": "dagster", "runner": "runner"}
-    if part not in wanted:
-        return None
+        return daemons[part](layout).log
     fitting = [
         record
         for record in records.read_all(layout.containers)
-        if wanted[part] in images.name_of(record.image)
+        if images.name_of(record.image).endswith(part)
     ]
     newest = max(fitting, key=lambda record: record.created, default=None)
-    return records.log_file(layout.containers, newest.id) if newest else None
+    return records.log_file(layout.containers, newest.id if newest else "none")
 
 
 def memory(asked: StackConfig) -> Mapping[str, int]:
@@ -213,8 +216,6 @@ def memory(asked: StackConfig) -> Mapping[str, int]:
                 found[name] = sum(each.memory_info().rss for each in family)
     for record in records.read_all(layout.containers):
         if record.state == "running" and record.pid is not None:
-            from lakewarden.local.containers import sessions
-
             name = images.name_of(record.image)
             found[name] = found.get(name, 0) + sessions.memory(record.pid)
     return found
@@ -403,17 +404,7 @@ def _images(
             ),
         )
     if wanted.dagster and machine.dagster:
-        home = layout.folder.resolve() / "dagster"
-        home.mkdir(mode=0o700, exist_ok=True)
-        yield (
-            dagster_image(wanted.project),
-            Image(
-                argv=tuple(machine.dagster(chosen.dagster)),
-                folder=root,
-                environment={**seen, "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "yes"},
-                single=True,
-            ),
-        )
+        yield dagster_image(wanted.project), machine.dagster(chosen.dagster)
 
 
 def _nessie(asked: StackConfig, layout: Layout, chosen: CloudPorts) -> nessie.Server:

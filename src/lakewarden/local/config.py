@@ -1,21 +1,10 @@
 """What the stack has beside S3, as `up` was told; kept in a file for the stack's own processes."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from lakewarden.local.layout import Layout, write_private
-
-
-@dataclass(frozen=True)
-class Program:
-    """A command of ours that an image's name stands for."""
-
-    argv: tuple[str, ...]
-    folder: Path
-    environment: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -26,6 +15,7 @@ class CloudConfig:
     env: str
     region: str
     bucket: str
+    datasets: tuple[str, ...] = ()
     landings: tuple[str, ...] = ()  # prefixes below which deliveries arrive
     nessie: bool = False
     dagster: bool = False

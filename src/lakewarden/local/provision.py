@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 from lakewarden.aws.alarms import Part, alarms, filled
 from lakewarden.aws.clients import Connection, control_client
 from lakewarden.aws.definitions import Names, names
@@ -38,13 +40,24 @@ class Function:
 
 
 @dataclass(frozen=True)
-class Pipeline:
-    """The state machine and its functions."""
+class Rule:
+    """What calls a function by itself: a pattern of events, or a schedule."""
 
-    definition: str  # in Amazon States Language, with every ARN in its place
+    name: str
+    target: str  # the function's name
+    pattern: Mapping[str, JsonValue] | None = None
+    schedule: str | None = None
+    input: Mapping[str, JsonValue] | None = None
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The state machine with all that belongs to it, as the definitions have it."""
+
+    definition: str  # in Amazon States Language, with every name in its place
     functions: tuple[Function, ...]
-    schedule: str | None = None  # an EventBridge expression
-    schedule_input: Mapping[str, str] | None = None
+    runner: Mapping[str, Any]  # parameters of RegisterTaskDefinition
+    rules: tuple[Rule, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,10 @@ class Provision:
         topic, queue = self._topic()
         self._log_groups()
         self._client("ecs").create_cluster(clusterName=self.names.cluster)
-        self._runner()
+        if pipeline is None:
+            self._runner()
+        else:
+            self._register(**pipeline.runner)
         places = {**self._places(), "topic": topic}
         if self.config.nessie:
             places |= self._nessie()
@@ -214,8 +230,7 @@ class Provision:
         memory: int,
         port: int | None = None,
     ) -> None:
-        """Register a task definition, where the last one is another."""
-        ecs = self._client("ecs")
+        """A task of one container."""
         logged = {
             "awslogs-group": group,
             "awslogs-region": self.connection.region,
@@ -228,27 +243,24 @@ class Provision:
             "logConfiguration": {"logDriver": "awslogs", "options": logged},
             "portMappings": [{"containerPort": port, "hostPort": port}] if port else [],
         }
+        self._register(
+            family=family,
+            cpu=str(cpu),
+            memory=str(memory),
+            networkMode="awsvpc",
+            requiresCompatibilities=["FARGATE"],
+            containerDefinitions=[defined],
+        )
+
+    def _register(self, **wanted: Any) -> None:
+        """Register a task definition, where the last one of its family is another."""
+        ecs = self._client("ecs")
         try:
-            last = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
-            same = (
-                last["cpu"] == str(cpu)
-                and last["memory"] == str(memory)
-                and all(
-                    last["containerDefinitions"][0].get(key) == defined[key]
-                    for key in ("image", "portMappings")
-                )
-            )
+            last = ecs.describe_task_definition(taskDefinition=wanted["family"])["taskDefinition"]
         except ecs.exceptions.ClientException:
-            same = False
-        if not same:
-            ecs.register_task_definition(
-                family=family,
-                cpu=str(cpu),
-                memory=str(memory),
-                networkMode="awsvpc",
-                requiresCompatibilities=["FARGATE"],
-                containerDefinitions=[defined],
-            )
+            last = {}
+        if not has(last, wanted):
+            ecs.register_task_definition(**wanted)
 
     def _service(self, name: str, balancers: list[dict[str, Any]]) -> None:
         """Make a service of one task; one that is there keeps its desired count."""
@@ -285,7 +297,8 @@ class Provision:
             machines.update_state_machine(
                 stateMachineArn=arn, definition=pipeline.definition, roleArn=role
             )
-        self._starts(arn, role, pipeline)
+        for rule in pipeline.rules:
+            self._rule(rule, role)
         return arn
 
     def _function(self, function: Function, role: str) -> None:
@@ -306,24 +319,18 @@ class Provision:
             functions.update_function_code(FunctionName=function.name, ZipFile=code)
             functions.update_function_configuration(FunctionName=function.name, **settings)
 
-    def _starts(self, machine: str, role: str, pipeline: Pipeline) -> None:
-        """What starts the pipeline by itself: a manifest that arrives, and the schedule."""
-        events, name = self._client("events"), self.names.pipeline
-        arrived = {
-            "source": ["aws.s3", SOURCE],
-            "detail-type": ["Object Created"],
-            "detail": {
-                "bucket": {"name": [self.config.bucket]},
-                "object": {"key": [{"suffix": "manifest.json"}]},
-            },
-        }
-        target = {"Id": "pipeline", "Arn": machine, "RoleArn": role}
-        events.put_rule(Name=f"{name}-arrival", EventPattern=json.dumps(arrived))
-        events.put_targets(Rule=f"{name}-arrival", Targets=[target])
-        if pipeline.schedule:
-            events.put_rule(Name=f"{name}-schedule", ScheduleExpression=pipeline.schedule)
-            told = json.dumps(dict(pipeline.schedule_input or {}))
-            events.put_targets(Rule=f"{name}-schedule", Targets=[{**target, "Input": told}])
+    def _rule(self, rule: Rule, role: str) -> None:
+        events = self._client("events")
+        when: dict[str, str] = {}
+        if rule.pattern is not None:
+            when["EventPattern"] = json.dumps(heard_here(rule.pattern))
+        if rule.schedule is not None:
+            when["ScheduleExpression"] = rule.schedule
+        events.put_rule(Name=rule.name, RoleArn=role, **when)
+        target = {"Id": "function", "Arn": self._arn("lambda", f"function:{rule.target}")}
+        if rule.input is not None:
+            target["Input"] = json.dumps(rule.input)
+        events.put_targets(Rule=rule.name, Targets=[target])
 
     def _alarms(self, places: Mapping[str, str], topic: str, *, pipeline_made: bool) -> None:
         wanted: dict[Part, bool] = {
@@ -334,8 +341,29 @@ class Provision:
         }
         cloudwatch = self._client("cloudwatch")
         for alarm in alarms():
-            if wanted[alarm.part]:
-                cloudwatch.put_metric_alarm(**filled(alarm, places, [topic]))
+            each = [{"dataset": name} for name in self.config.datasets]
+            for more in each if alarm.of_each_dataset else [{}]:
+                if wanted[alarm.part]:
+                    told = filled(alarm, {**places, **more}, [topic])
+                    cloudwatch.put_metric_alarm(**told)
+
+
+def heard_here(pattern: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+    """An event's pattern that also takes what stands in for S3's events."""
+    sources = pattern.get("source")
+    if not isinstance(sources, list) or "aws.s3" not in sources:
+        return pattern
+    return {**pattern, "source": [*sources, SOURCE]}
+
+
+def has(found: object, wanted: object) -> bool:
+    """Whether all that is wanted is there; there may be more, which AWS adds."""
+    if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        return all(has(found.get(key), value) for key, value in wanted.items())
+    if isinstance(wanted, list) and isinstance(found, list):
+        pairs = zip(found, wanted, strict=False)
+        return len(found) == len(wanted) and all(has(one, two) for one, two in pairs)
+    return found == wanted
 
 
 def dagster_image(project: str) -> str:

@@ -4,7 +4,14 @@ import asyncio
 import importlib
 import sys
 
-_MENDS = ("execution_metrics", "heartbeats", "task_events", "alarm_states", "target_health")
+_MENDS = (
+    "execution_metrics",
+    "heartbeats",
+    "task_events",
+    "alarm_states",
+    "target_health",
+    "saving",
+)
 
 
 def main() -> None:
