@@ -19,7 +19,21 @@ def test_keys_are_made_once_and_kept_from_others(tmp_path: Path) -> None:
     assert len(made.secret_key) >= 32
     assert stat.S_IMODE(layout.identities.stat().st_mode) == 0o600
     [identity] = json.loads(layout.identities.read_text())["identities"]
-    assert identity["credentials"] == [{"accessKey": made.access_key, "secretKey": made.secret_key}]
+    assert identity["credentials"] == [
+        {"accessKey": key, "secretKey": made.secret_key}
+        for key in (made.access_key, "000000000000")  # with the second, Lambda functions sign
+    ]
+
+
+def test_a_stack_that_had_one_key_gets_the_other(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.make()
+    made = keys(layout)
+    content = json.loads(layout.identities.read_text())
+    del content["identities"][0]["credentials"][1]
+    layout.identities.write_text(json.dumps(content))
+    assert keys(layout) == made
+    assert len(json.loads(layout.identities.read_text())["identities"][0]["credentials"]) == 2
 
 
 def test_two_projects_have_different_keys(tmp_path: Path) -> None:

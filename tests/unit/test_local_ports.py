@@ -56,3 +56,15 @@ def _layout(root: Path) -> Layout:
     layout = Layout(root)
     layout.make()
     return layout
+
+
+def test_ports_of_the_cloud_are_others_and_are_remembered(tmp_path: Path) -> None:
+    layout = _layout(tmp_path)
+    s3 = choose(layout)
+    beside = ports.choose_cloud(layout, in_use=False)
+    taken = [s3.master, s3.volume, s3.filer, s3.s3, s3.admin]
+    found = [beside.control, beside.nessie, beside.nessie_management, beside.dagster]
+    assert len({*taken, *found}) == 9
+    assert ports.choose_cloud(layout, in_use=False) == beside
+    with socket.create_server(("127.0.0.1", beside.control)):
+        assert ports.choose_cloud(layout, in_use=True) == beside  # our own has it

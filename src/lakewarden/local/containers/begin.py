@@ -25,7 +25,7 @@ def main() -> None:
     try:
         os.execv(command[0], command)  # noqa: S606 - no shell: a command of the allow-list
     except OSError as error:
-        print(f"{command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        print(f"{command[0]}: {error.strerror}", file=sys.stderr)  # noqa: T201 - it becomes the container's output
         sys.exit(127)
 
 

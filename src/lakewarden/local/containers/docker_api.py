@@ -191,7 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._containers.remove(name)
         self._send(204)
 
-    do_GET = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815
+    do_GET = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815 - http.server's names
 
     def address_string(self) -> str:
         return "socket"

@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             away = Refusal("ServiceUnavailable", f"The control plane does not answer: {error}")
             return refused(request, away, status=503)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _handle  # noqa: N815
+    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _handle  # noqa: N815 - http.server's names
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: a line for each request would fill the log, and may name what is private."""

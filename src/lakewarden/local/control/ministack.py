@@ -26,7 +26,7 @@ def daemon(layout: Layout) -> Daemon:
 
 def command(python: Path, layout: Layout) -> list[str]:
     """The command line; `python`: of its own environment."""
-    return [str(python), "-s", str(_EMULATOR), str(layout.control_socket)]
+    return [str(python), "-s", str(_EMULATOR), str(layout.control_socket), str(ALARM_HASTE)]
 
 
 def environment(layout: Layout, keys: Keys, *, port: int, region: str) -> dict[str, str]:
@@ -51,7 +51,6 @@ def environment(layout: Layout, keys: Keys, *, port: int, region: str) -> dict[s
         "S3_DATA_DIR": str(state / "s3"),
         "DOCKER_HOST": f"unix://{layout.containers_socket}",
         "AWS_SECRET_ACCESS_KEY": keys.secret_key,
-        "LAKEWARDEN_HASTE": str(ALARM_HASTE),
         "AWS_EC2_METADATA_DISABLED": "true",
         "PYTHONDONTWRITEBYTECODE": "1",
     }

@@ -1,6 +1,5 @@
 """HTTP over a Unix socket: who may open the folder that it lies in may talk, and nobody else."""
 
-import os
 import socket
 import socketserver
 from http.client import HTTPConnection
@@ -30,4 +29,4 @@ class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     def __init__(self, path: Path, handler: type[BaseHTTPRequestHandler]) -> None:
         path.unlink(missing_ok=True)  # of one that was killed
         super().__init__(str(path), handler)
-        os.chmod(path, 0o600)  # noqa: PTH101
+        path.chmod(0o600)

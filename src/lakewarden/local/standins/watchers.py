@@ -68,5 +68,5 @@ def _repeat(name: str, seconds: float, look: Callable[[], object], stop: threadi
         except (BotoCoreError, ClientError, LakewardenError, OSError) as error:
             trouble = f"{type(error).__name__}: {error}"
         if trouble != last:
-            print(f"{name}: {trouble or 'works again'}", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"{name}: {trouble or 'works again'}", file=sys.stderr, flush=True)  # noqa: T201 - its log
             last = trouble

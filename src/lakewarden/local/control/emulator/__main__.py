@@ -1,22 +1,16 @@
-"""Starts ministack with what stands in for the rest of AWS: python FOLDER SOCKET."""
+"""Starts ministack with what stands in for the rest of AWS: python FOLDER SOCKET HASTE."""
 
 import asyncio
 import importlib
 import sys
 
-_MENDS = (
-    "execution_metrics",
-    "heartbeats",
-    "task_events",
-    "alarm_states",
-    "target_health",
-    "saving",
-)
+_MENDS = ("execution_metrics", "heartbeats", "task_events", "target_health", "saving")
 
 
 def main() -> None:
     for name in _MENDS:  # beside this file, which is the first place where modules are looked for
         importlib.import_module(name).mend()
+    importlib.import_module("alarm_states").mend(float(sys.argv[2]))
     app = importlib.import_module("ministack.app")
     settings = importlib.import_module("hypercorn.config").Config()
     settings.bind = [f"unix:{sys.argv[1]}"]

@@ -5,12 +5,11 @@ periods. The rules here: "Evaluating an alarm" and "Configuring how CloudWatch a
 data" in the CloudWatch User Guide: M of the last N periods, each with its own statistic.
 
 An alarm that looks at five minutes three times over takes a quarter of an hour to be seen. Here
-time runs faster for alarms, and for them only: by LAKEWARDEN_HASTE, every period is that much
-shorter, and at least MINIMUM seconds.
+time runs faster for alarms, and for them only: every period is shorter by the `haste`, and at
+least MINIMUM seconds.
 """
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +18,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 MINIMUM = 10.0  # seconds of a period
-HASTE = "LAKEWARDEN_HASTE"
 
 _LOOK_SECONDS = 1.0
 _POINTS = 10_000  # of each metric that are kept
@@ -99,11 +97,10 @@ def reason_of(rule: Rule, values: Sequence[float | None], state: str) -> str:
     return f"Threshold Crossed: {shown} {verb} {negated}{rule.comparison} ({rule.threshold:.1f})"
 
 
-def mend() -> None:
+def mend(haste: float) -> None:
+    """`haste`: seconds of an alarm's period that pass in one."""
     from ministack.core.responses import request_scope
     from ministack.services import cloudwatch, eventbridge
-
-    haste = float(os.environ.get(HASTE, "1"))  # noqa: TID251 - ministack's own process
 
     def judge(alarm: Any) -> None:
         judge_alarm(cloudwatch, alarm, haste)

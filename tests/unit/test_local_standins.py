@@ -1,0 +1,199 @@
+"""What the stand-ins decide: alarms, target health, heartbeats, shares."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lakewarden.local.control.emulator import execution_metrics, heartbeats, task_events
+from lakewarden.local.control.emulator.alarm_states import (
+    MINIMUM,
+    Rule,
+    change_of,
+    reason_of,
+    rule_of,
+    state_of,
+    values_of,
+)
+from lakewarden.local.control.emulator.target_health import Check, Health, after, ask, check_of
+from lakewarden.local.provision import has, heard_here
+from lakewarden.local.standins.arrivals import detail_of
+from lakewarden.local.standins.service_metrics import Used, shares_of
+from lakewarden.local.standins.tasks import Task
+
+
+def rule(periods: int = 1, breaching: int = 1, missing: str = "missing") -> Rule:
+    return Rule(10, "GreaterThanThreshold", 60, periods, breaching, missing)
+
+
+@pytest.mark.parametrize(
+    ("asked", "values", "state"),
+    [
+        (rule(), [11.0], "ALARM"),
+        (rule(), [10.0], "OK"),
+        (rule(), [None], "INSUFFICIENT_DATA"),
+        (rule(missing="notBreaching"), [None], "OK"),
+        (rule(missing="breaching"), [None], "ALARM"),
+        (rule(missing="ignore"), [None], None),
+        (rule(3, 3), [11.0, 11.0, None], "OK"),
+        (rule(3, 3), [11.0, 11.0, 11.0], "ALARM"),
+        (rule(3, 2), [11.0, None, 11.0], "ALARM"),
+        (rule(3, 3, "breaching"), [11.0, None, 11.0], "ALARM"),
+        (rule(2, 2), [11.0, 1.0], "OK"),
+    ],
+)
+def test_so_many_of_the_last_periods_make_an_alarm(
+    asked: Rule, values: Sequence[float | None], state: str | None
+) -> None:
+    assert state_of(asked, values) == state
+
+
+def test_each_period_has_its_own_statistic() -> None:
+    points = [(999.0, 1), (995.0, 2), (939.0, 4), (700.0, 8), (1001.0, 16)]
+    found = values_of(points, rule(3), 1000.0, lambda bucket: float(sum(bucket)))
+    assert found == [3.0, 4.0, None]  # what lies in the future, or too far back, is not seen
+
+
+@given(st.lists(st.floats(0, 999), max_size=30), st.integers(1, 9))
+def test_no_point_is_counted_twice(moments: list[float], periods: int) -> None:
+    points = [(moment, 1) for moment in moments]
+    found = values_of(points, rule(periods), 1000.0, lambda bucket: float(len(bucket)))
+    seen = sum(value for value in found if value is not None)
+    assert seen == sum(1000.0 - moment < 60 * periods for moment in moments)
+
+
+def test_alarms_run_faster_here() -> None:
+    alarm = {
+        "Threshold": 1,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "Period": 900,
+        "EvaluationPeriods": 2,
+        "TreatMissingData": "notBreaching",
+    }
+    assert rule_of(alarm, 30) == Rule(1, "GreaterThanThreshold", 30, 2, 2, "notBreaching")
+    assert rule_of({**alarm, "Period": 60}, 30).period == MINIMUM
+    assert rule_of(alarm, 1).period == 900
+
+
+def test_a_reason_reads_as_from_cloudwatch() -> None:
+    assert reason_of(rule(2, 2), [11.0, 12.0], "ALARM").startswith(
+        "Threshold Crossed: 2 out of the last 2 datapoints [11.0, 12.0] were"
+    )
+    assert "no datapoints" in reason_of(rule(), [None], "INSUFFICIENT_DATA")
+
+
+def test_an_alarms_event_names_its_metric() -> None:
+    alarm = {"Namespace": "N", "MetricName": "M", "Dimensions": [{"Name": "a", "Value": "b"}]}
+    entry = change_of(alarm, "name", "OK", "ALARM", "why")
+    assert entry["Source"] == "aws.cloudwatch"
+    assert '"dimensions": {"a": "b"}' in entry["Detail"]
+
+
+CHECK = Check("/", 80, 1, 5, healthy=3, unhealthy=2)
+
+
+def look(*answers: bool) -> list[str]:
+    health, states = Health(), []
+    for number, answered in enumerate(answers):
+        health = after(health, CHECK, answered=answered, now=number)
+        states.append(health.state)
+    return states
+
+
+def test_a_target_changes_after_so_many_answers_in_a_row() -> None:
+    assert look(True) == ["healthy"]
+    assert look(False, False) == ["initial", "unhealthy"]
+    assert look(True, False, True, False, False) == ["healthy"] * 4 + ["unhealthy"]
+    assert look(True, False, False, True, True, True)[2:] == ["unhealthy"] * 3 + ["healthy"]
+
+
+def test_only_this_machine_is_asked() -> None:
+    assert not ask("192.0.2.1", CHECK)
+    assert not ask("example.com", CHECK)
+
+
+def test_a_check_is_as_the_group_has_it() -> None:
+    group = {"HealthCheckPath": "/x", "HealthCheckPort": "traffic-port", "HealthyThresholdCount": 2}
+    assert check_of(group, 8080) == Check("/x", 8080, 5, 30, 2, 2)
+    assert check_of({"HealthCheckPort": "99"}, 8080).port == 99
+
+
+class Wait(dict[str, Any]):
+    """A wait for a token, as ministack keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__(event=threading.Event(), result=None, error=None, heartbeat=None)
+
+
+def test_a_wait_without_heartbeats_fails_and_one_without_the_setting_does_not() -> None:
+    tokens: dict[str, Wait] = {}
+
+    def invoke(resource: str, given: object, token: str, state: Mapping[str, object]) -> object:
+        tokens[token] = wait = Wait()
+        wait["event"].wait(2)
+        return wait["error"]
+
+    watched = heartbeats.watching(invoke, tokens)
+    told = watched("", {}, "t", {"HeartbeatSeconds": 0.3})
+    assert told["Error"] == "States.HeartbeatTimeout"
+    assert watched("", {}, "u", {}) is None
+
+
+def test_executions_are_counted_once_by_how_they_ended() -> None:
+    emitted: list[object] = []
+    recorded: list[object] = []
+
+    def record(*metric: object) -> None:
+        recorded.append(metric[:3])
+
+    emit = execution_metrics.counting(emitted.append, record, lambda moment: moment)
+    emit({"status": "RUNNING", "stateMachineArn": "m", "startDate": 1})
+    emit({"status": "FAILED", "stateMachineArn": "m", "startDate": 1, "stopDate": 5})
+    assert recorded == [
+        ("AWS/States", "ExecutionsStarted", 1),
+        ("AWS/States", "ExecutionsFailed", 1),
+        ("AWS/States", "ExecutionTime", 4),
+    ]
+    assert len(emitted) == 2
+
+
+def test_memory_is_told_as_the_reason_even_where_nothing_can_be_asked() -> None:
+    task = {"_docker_ids": ["gone", "killed"], "containers": [{}, {}]}
+
+    def inspect(container: str) -> Mapping[str, Any]:
+        if container == "gone":
+            raise KeyError(container)
+        return {"OOMKilled": True}
+
+    told: list[Mapping[str, Any]] = []
+    mark = task_events.explaining(task_events.telling(lambda *_: True, told.append), inspect)
+    assert mark("arn", task)
+    assert task["containers"] == [{}, {"reason": task_events.OUT_OF_MEMORY}]
+    assert told == [task]
+    assert not task_events.telling(lambda *_: False, told.append)("arn", task)
+    assert len(told) == 1
+
+
+def test_shares_are_of_what_is_reserved() -> None:
+    task = Task("cluster", "service", cpu=512, memory=1000)
+    assert shares_of(task, Used(1, 0, 10), Used(2, 250, 12)) == (100.0, 25.0)
+    assert shares_of(task, Used(9, 0, 10), Used(2, 0, 12))[0] == 0.0  # a child ended
+
+
+def test_an_arrival_reads_as_from_s3() -> None:
+    told = detail_of("b", "k", '"abc" 2026-01-01T00:00:00+00:00 12')
+    assert told["object"] == {"key": "k", "size": 12, "etag": "abc"}
+
+
+def test_rules_about_s3_hear_the_stand_in_too() -> None:
+    assert heard_here({"source": ["aws.s3"]})["source"] == ["aws.s3", "lakewarden.rehearsal"]
+    assert heard_here({"source": ["aws.ecs"]}) == {"source": ["aws.ecs"]}
+
+
+def test_what_is_wanted_is_there_when_aws_added_more() -> None:
+    assert has({"a": [{"b": 1, "c": 2}], "d": 3}, {"a": [{"b": 1}]})
+    assert not has({"a": [{"b": 1}, {}]}, {"a": [{"b": 1}]})
+    assert not has({"a": 1}, {"a": 2})
