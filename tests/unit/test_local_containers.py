@@ -82,8 +82,19 @@ def test_a_task_adds_what_its_image_takes_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "PATH", "KEY", "LD_PRELOAD", "PYTHONPATH", "TASK2", "task", "", "A=B", "TASK\n",
-        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "JAVA_TOOL_OPTIONS",
+        "PATH",
+        "KEY",
+        "LD_PRELOAD",
+        "PYTHONPATH",
+        "TASK2",
+        "task",
+        "",
+        "A=B",
+        "TASK\n",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_PROFILE",
+        "JAVA_TOOL_OPTIONS",
     ],
 )
 def test_a_variable_that_is_not_taken_refuses_the_task(name: str) -> None:
