@@ -6,13 +6,15 @@
 SHELL := /bin/sh
 .SUFFIXES:
 .DEFAULT_GOAL := help
-.PHONY: help demo install check format test bench docs lock clean
+.PHONY: help demo install check format test lambdas bench docs lock clean
 
 # What is set for other work on this machine must not leak into this.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONDONTWRITEBYTECODE PYTHONOPTIMIZE
 
 BIN := .venv/bin
 ARGS ?=
+PROJECT ?= .
+LAMBDA_PYTHON ?= 3.12
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +39,15 @@ format: install ## put the code in order
 test: install ## all tests: unit, contract and the real stack (ARGS="-k lake" for some)
 	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
+lambdas: install ## the zip of the Lambda functions (PROJECT=DIR; LAMBDA_PYTHON=3.12)
+	@PATH="$$PATH:.tools/bin"; set -e; \
+	rm -rf build/lambda-packages; \
+	uv pip install --quiet --target build/lambda-packages --no-deps --only-binary :all: \
+		--require-hashes --python-platform x86_64-manylinux2014 --python-version $(LAMBDA_PYTHON) \
+		-r requirements/lambda.txt; \
+	$(BIN)/python -m lakewarden.stepfunctions.bundle --packages build/lambda-packages \
+		--project '$(PROJECT)' --out build/lambda.zip
+
 bench: install ## what is measured, against what
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -52,6 +63,7 @@ lock: install ## compile requirements/*.txt from pyproject.toml (UPGRADE=1 for t
 	@PATH="$$PATH:.tools/bin"; set -e; \
 	$(COMPILE) pyproject.toml --extra postgres -o requirements/runtime.txt; \
 	$(COMPILE) pyproject.toml --all-extras --group dev -c requirements/runtime.txt -o requirements/dev.txt; \
+	$(COMPILE) --group lambda -c requirements/runtime.txt -o requirements/lambda.txt; \
 	$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt; \
 	$(COMPILE) --no-deps --group aws-cli -o requirements/aws-cli.txt; \
 	$(COMPILE) --group installer -o requirements/uv.txt

@@ -76,6 +76,24 @@ ABOUT = {
         "The warehouse, by the name that Nessie's own settings give it; they say where it lies."
     ),
     "env.NAME.catalog[nessie].main": "The Nessie branch that is main.",
+    "names": (
+        "What the parts of the project are called at AWS, by key of `names.json` in"
+        " `lakewarden/definitions/`: texts that may hold `{project}`, `{env}` and other keys."
+        " Where nothing is said the names are those of the runbooks: `{project}-pipeline`,"
+        " `{project}-learning-alerts`."
+    ),
+    "export.prefix": (
+        "The prefix, within the bucket, of what is exported as Parquet"
+        " ([pipeline](pipeline.md#what-is-exported)). It ends with a slash; nothing else lies"
+        " there."
+    ),
+    "export.tables": (
+        "Globs of the tables that are exported, `namespace.name`. Without it: those that models"
+        " write."
+    ),
+    "export.restricted": (
+        "Whether columns come along that a template calls `pii` or `access_level: restricted`."
+    ),
     "dataset.NAME.batch": "The form of batch keys: `2013-01-31`, or `2013-01`.",
     "dataset.NAME.landing": (
         "The prefix where a batch lands. It holds `{batch}`, holds `{part}` where there are parts,"
@@ -211,6 +229,8 @@ def _default(field: FieldInfo) -> str | None:
             return "–"
         case tuple(items):
             return f"`[{', '.join(map(repr, items))}]`".replace("'", '"')
+        case bool(flag):
+            return f"`{str(flag).lower()}`"
         case str(text):
             return f'`"{text}"`'
         case bool(value):
@@ -224,7 +244,7 @@ def _default(field: FieldInfo) -> str | None:
 def _variable(path: str, field: FieldInfo) -> str | None:
     """Values have one; what holds several has none: pydantic-settings does not look into text
     below a table that the user names."""
-    if get_origin(field.annotation) in (tuple, Mapping):
+    if any(get_origin(one) in (tuple, Mapping) for one in _members(field.annotation)):
         return None
     path = re.sub(r"\[\w+\]", "", path)
     return PREFIX + path.replace(".", "__").upper()

@@ -26,7 +26,9 @@ import pytest
 from lakewarden.local import nessie
 from lakewarden.local.nessie import Java
 
-NAMES = frozenset({"aws_cli", "git", "java", "maven", "postgresql", "root", "tmpfs", "venv"})
+NAMES = frozenset(
+    {"aws_cli", "git", "java", "maven", "ministack", "postgresql", "root", "tmpfs", "venv"}
+)
 
 
 def root() -> None:
@@ -111,6 +113,15 @@ def venv() -> None:
     """A Python that can make a virtual environment with pip in it."""
     if _run(sys.executable, "-c", "import ensurepip, venv").returncode != 0:
         _missing("venv", "this Python has no ensurepip (on Debian: apt-get install python3-venv)")
+
+
+def ministack() -> Path:
+    """A Python with ministack and boto3, in an environment of its own: its pins are not ours.
+    LAKEWARDEN_MINISTACK names it."""
+    named = os.environ.get("LAKEWARDEN_MINISTACK")
+    if named is None or not Path(named).is_file():
+        _missing("ministack", "LAKEWARDEN_MINISTACK names no Python that has it")
+    return Path(named)
 
 
 def _postgresql_folders() -> Iterator[Path]:

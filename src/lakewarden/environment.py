@@ -4,11 +4,11 @@ Here it is chosen what an environment is made of; `wiring.Project` adds what is 
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
@@ -26,6 +26,7 @@ from lakewarden.settings import (
 
 if TYPE_CHECKING:
     from lakewarden.aws.clients import Connection
+    from lakewarden.aws.definitions import Names
     from lakewarden.aws.objects import Objects
     from lakewarden.aws.secrets import Secrets
     from lakewarden.batch.duck import DuckConfig
@@ -45,6 +46,7 @@ class Environment:
     settings: Settings
     env_name: str
     env: EnvSettings
+    moved: Callable[[int], None] | None = None  # told of bytes that come and go
 
     @property
     def root(self) -> Path:
@@ -106,7 +108,32 @@ class Environment:
         from lakewarden.aws.s3 import S3Objects
 
         check_account(self.connection)
-        return S3Objects(self.connection, self.env.bucket)
+        found = S3Objects(self.connection, self.env.bucket)
+        if self.moved is None:
+            return found
+        from lakewarden.aws.watched import Watched
+
+        return Watched(found, self.moved)
+
+    @cached_property
+    def names(self) -> "Names":
+        """What the parts of this project are called at AWS."""
+        from lakewarden.aws.definitions import names
+
+        return names(self.settings.project, self.env_name, self.settings.names)
+
+    def client(self, service: str) -> Any:
+        """A client of the control plane, by boto3's name (aws/clients.py)."""
+        from lakewarden.aws.clients import control_client
+
+        return control_client(self.connection, service)
+
+    def arn(self, service: str, resource: str) -> str:
+        """Of something of this project's account and region."""
+        from lakewarden.aws.clients import check_account
+
+        account = check_account(self.connection)
+        return f"arn:aws:{service}:{self.connection.region}:{account}:{resource}"
 
     @cached_property
     def lake(self) -> "Lake":

@@ -32,6 +32,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lakewarden.aws.definitions import KEYS
 from lakewarden.aws.secrets import AnyReference
 from lakewarden.batch.calendar import Calendar
 from lakewarden.batch.delivery.keys import key_of, meet, shapes_of
@@ -254,6 +255,14 @@ class DagsterSettings(_Model):
     running: bool = False
 
 
+class ExportSettings(_Model):
+    """What is written as Parquet for those who do not read Iceberg (batch/export.py)."""
+
+    prefix: str = Field("processed/", pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*/)+$")
+    tables: tuple[str, ...] | None = None  # globs of names; None: what models write
+    restricted: bool = False
+
+
 class Settings(BaseSettings):
     """A project. Relative paths in it are relative to `root`, its folder."""
 
@@ -267,6 +276,15 @@ class Settings(BaseSettings):
     dataset: Mapping[Name, DatasetSettings] = Field(min_length=1)
     load: LoadSettings = LoadSettings()
     dagster: DagsterSettings = DagsterSettings()
+    export: ExportSettings = ExportSettings()
+    names: Mapping[str, str] = {}
+
+    @field_validator("names")
+    @classmethod
+    def _named(cls, names: Mapping[str, str]) -> Mapping[str, str]:
+        if unknown := sorted(names.keys() - set(KEYS)):
+            raise ValueError(f"nothing is called {unknown[0]!r}; there are: {', '.join(KEYS)}")
+        return names
 
     @classmethod
     def settings_customise_sources(
@@ -329,6 +347,21 @@ def java_home() -> Path | None:
 def user_environment() -> dict[str, str]:
     """All of it, for who picks out of it what one program needs."""
     return dict(os.environ)
+
+
+class TaskSettings(_Model):
+    """What a task of the pipeline is started with (stepfunctions/task.py)."""
+
+    order: str | None
+    token: SecretStr | None
+
+
+def task_settings() -> TaskSettings:
+    """LAKEWARDEN_TASK and LAKEWARDEN_TASK_TOKEN."""
+    told = os.environ
+    return TaskSettings.model_validate(
+        {"order": told.get("LAKEWARDEN_TASK"), "token": told.get("LAKEWARDEN_TASK_TOKEN")}
+    )
 
 
 def find_project(folder: Path | None = None) -> Path:
@@ -433,7 +466,10 @@ def _whole_tables() -> Iterator[str]:
 def _meeting(settings: Settings) -> Iterator[str]:
     """Landings that can hold, or lie in, another's or what is not delivered at all: a delivery
     replaces all that lies in its prefix."""
-    taken: dict[str, tuple[str, ...]] = {_OPERATIONS: (_OPERATIONS,)}
+    taken: dict[str, tuple[str, ...]] = {
+        _OPERATIONS: (_OPERATIONS,),
+        "export.prefix": (settings.export.prefix,),
+    }
     for name, env in settings.env.items():
         taken[f"env.{name}.warehouse"] = (f"{env.warehouse.strip('/')}/".lstrip("/"),)
     for name, dataset in settings.dataset.items():

@@ -19,28 +19,36 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lakewarden.environment import Environment
 from lakewarden.errors import WrongUsage
-from lakewarden.settings import DatasetSettings, find_project, load_settings
+from lakewarden.settings import DatasetSettings, find_project, load_settings, task_settings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from lakewarden.aws.objects import Objects
     from lakewarden.batch.calendar import Calendar
     from lakewarden.batch.conductor import Outcome, StageDone, Terms, Workshop
+    from lakewarden.batch.delivery.copy import Copied
     from lakewarden.batch.delivery.deliver import Progress
+    from lakewarden.batch.delivery.keys import Landing
     from lakewarden.batch.delivery.manifest import Manifest
     from lakewarden.batch.diff import TableDiff
+    from lakewarden.batch.export import Exported
     from lakewarden.batch.history import RunRecord
     from lakewarden.batch.mending import Correction
     from lakewarden.batch.mends import Mend
-    from lakewarden.batch.model import Dataset
+    from lakewarden.batch.model import Dataset, Delivery
     from lakewarden.batch.models.selection import Graph
     from lakewarden.batch.overview import BatchState
+    from lakewarden.batch.rollback import RolledBack
     from lakewarden.batch.run import Delivered
     from lakewarden.batch.waiting import Lying
     from lakewarden.lake.model import Pin, Publication, TableChange
     from lakewarden.records.lease import Holder
     from lakewarden.tables.changes import TablePlan
     from lakewarden.tables.drift import Finding
+
+
+__all__ = ["DatasetUnknown", "Project", "now", "open_project", "task_settings"]
 
 
 class DatasetUnknown(WrongUsage):
@@ -92,6 +100,8 @@ class Asked(TypedDict, total=False):
     reason: str | None  # why; it is kept with the publication
     take_over: bool  # fence the run that holds the batch
     tell: "Callable[[StageDone], None]"  # called after each stage
+    may_publish: "Callable[[], None]"  # called just before; raises where it may not
+    mark: str  # ends the run's id, so that who started it finds it again
 
 
 def _terms(asked: Asked, *, strict: bool = True) -> "Terms":
@@ -105,7 +115,17 @@ def _terms(asked: Asked, *, strict: bool = True) -> "Terms":
             hint="--accept TEST --reason 'why it may be published all the same'",
         )
     override = Override(accept, reason, _user()) if accept and reason else None
-    return Terms(asked.get("publish", True), override, asked.get("take_over", False), strict)
+    return Terms(
+        publish=asked.get("publish", True),
+        accept=override,
+        take_over=asked.get("take_over", False),
+        strict=strict,
+        may_publish=asked.get("may_publish", _agree),
+    )
+
+
+def _agree() -> None:
+    """Nobody else decides."""
 
 
 def _tell_nobody(done: "StageDone") -> None:
@@ -135,13 +155,30 @@ def _calm_logging() -> None:
 class Project(Environment):
     """What can be done with one project in one environment."""
 
+    def receipts_prefix(self, dataset: str, run: str) -> str:
+        """Where a run keeps its receipts, and dbt's artifacts in `dbt/`."""
+        from lakewarden.batch.receipts import prefix_of
+
+        return prefix_of(dataset, run)
+
     def dataset(self, name: str) -> "Dataset":
         """A dataset as the batch rooms know it."""
+        found = self._named(name)
+        tables = {self._template(name, table): glob for table, glob in found.tables.items()}
+        return self._dataset(name, found, tables)
+
+    def arriving(self, name: str) -> "Dataset":
+        """The same for who looks at deliveries only: tables are called as lakewarden.toml calls
+        them, and no template is read."""
+        found = self._named(name)
+        return self._dataset(name, found, found.tables)
+
+    def _named(self, name: str) -> DatasetSettings:
         found = self.settings.dataset.get(name)
         if found is None:
             known = ", ".join(sorted(self.settings.dataset))
             raise DatasetUnknown(f"no dataset is called {name!r}", hint=f"Choose one of: {known}")
-        return self._dataset(name, found)
+        return found
 
     def keys(self, dataset: str, batches: str) -> "Sequence[str]":
         """The batch keys that FIRST..LAST names, or the one that is named."""
@@ -177,7 +214,7 @@ class Project(Environment):
             [batch],
             _terms(asked),
             self.workshop,
-            self._holder(),
+            self._holder(asked.get("mark", "")),
             tell=asked.get("tell", _tell_nobody),
         )
 
@@ -356,6 +393,62 @@ class Project(Environment):
         self.objects.put(key, write(made))
         return made, f"s3://{self.env.bucket}/{key}"
 
+    def validate(self, dataset: str, batch: str, source: str | None = None) -> "Delivery":
+        """Whether a delivery is whole, where it landed or at its producer's; no byte of it is read
+        (batch/receive.py)."""
+        from lakewarden.batch.receive import validate
+
+        found = self.arriving(dataset)
+        if source is None:
+            return validate(self.objects, found, batch, now=now())
+        objects, places = self._source(found, batch, source)
+        return validate(objects, found, batch, now=now(), places=places)
+
+    def copy_raw(self, dataset: str, batch: str, source: str) -> "Copied":
+        """Bring a delivery from its producer's bucket to where it lands
+        (batch/delivery/copy.py)."""
+        from lakewarden.batch.delivery.copy import copy_delivery
+
+        found = self.arriving(dataset)
+        objects, places = self._source(found, batch, source)
+        return copy_delivery(objects, places, self.objects, found, batch, now=now())
+
+    def _source(
+        self, dataset: "Dataset", batch: str, source: str
+    ) -> "tuple[Objects, Sequence[Landing]]":
+        from lakewarden.aws.clients import check_account
+        from lakewarden.aws.s3 import S3Objects
+        from lakewarden.batch.delivery.copy import parse_source, places_at
+
+        place = parse_source(source)
+        check_account(self.connection)
+        objects = S3Objects(self.connection, place.bucket)
+        return objects, places_at(place, dataset, batch, self.env.bucket)
+
+    def export(self) -> "Exported":
+        """Write what main holds as Parquet for others (batch/export.py)."""
+        from lakewarden.batch.export import ExportConfig, export
+
+        settings = self.settings.export
+        scratch = self.duck.temp.parent / new_run_id(now())
+        config = ExportConfig(settings.prefix, settings.tables, settings.restricted, scratch)
+        return export(self.lake, self.objects, self.templates, self.duck, config, now())
+
+    def roll_back(self, dataset: str, batch: str, mark: str) -> "RolledBack":
+        """Put away what runs left whose ids end with the mark (batch/rollback.py)."""
+        from lakewarden.batch.rollback import roll_back
+
+        return roll_back(
+            self.lake,
+            self.objects,
+            self.scratch,
+            dataset,
+            self.key(dataset, batch),
+            mark,
+            self._holder(),
+            now(),
+        )
+
     def runs(self, dataset: str | None = None, *, most: int | None = None) -> "Sequence[RunRecord]":
         """Runs, newest first, and what became of each (batch/history.py)."""
         from lakewarden.batch.history import runs
@@ -512,14 +605,14 @@ class Project(Environment):
 
         return count
 
-    def _dataset(self, name: str, found: DatasetSettings) -> "Dataset":
+    def _dataset(self, name: str, found: DatasetSettings, tables: Mapping[str, str]) -> "Dataset":
         from lakewarden.batch.model import Complete, Dataset
 
         return Dataset(
             name=name,
             key_form=found.batch,
             landing=found.landing,
-            tables={self._template(name, table): glob for table, glob in found.tables.items()},
+            tables=tables,
             max_share=found.quarantine.max_share,
             max_bytes=found.max_bytes,
             parts=found.parts,
@@ -542,8 +635,8 @@ class Project(Environment):
             )
         return fitting[0]
 
-    def _holder(self) -> "Holder":
+    def _holder(self, mark: str = "") -> "Holder":
         from lakewarden.records.lease import this_process
 
         at = now()
-        return this_process(new_run_id(at), host=socket.gethostname(), since=at)
+        return this_process(new_run_id(at) + mark, host=socket.gethostname(), since=at)

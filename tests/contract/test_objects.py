@@ -314,3 +314,45 @@ def _replace(objects: Objects, etag: str, number: int) -> ObjectVersion:
 def _bytes(size: int) -> bytes:
     block = hashlib.sha512(b"lakewarden").digest()
     return (block * (size // len(block) + 1))[:size]
+
+
+@pytest.fixture
+def producer(objects: Objects, request: pytest.FixtureRequest) -> Objects:
+    """Another bucket of the same store."""
+    if isinstance(objects, MemoryObjects):
+        return MemoryObjects("producer")
+    stack: LocalStack = request.getfixturevalue("local_stack")
+    return S3Objects(stack.connection, stack.bucket())
+
+
+def test_a_copy_is_of_the_pinned_version(objects: Objects, producer: Objects) -> None:
+    old = producer.put("out/a b+c%20.csv", b"old")
+    producer.put(old.key, b"newer")
+    copied = objects.copy(producer, old, "raw/日本 a.csv")
+    assert objects.get("raw/日本 a.csv").body == b"old"
+    assert objects.head("raw/日本 a.csv") == copied
+    assert copied.etag == old.etag
+    with pytest.raises(ObjectMissing):
+        objects.copy(producer, replace(old, key="out/nothing"), "x")
+    with pytest.raises((ObjectChanged, ObjectMissing)):
+        objects.copy(producer, replace(old, etag="0" * 32), "x")
+    assert objects.head("x") is None
+
+
+def test_a_large_copy_goes_in_parts(
+    objects: Objects, producer: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lakewarden.aws.s3._COPIED_WHOLE", 6 << 20)
+    monkeypatch.setattr("lakewarden.aws.s3._COPIED_PART", 5 << 20)
+    body = bytes(range(256)) * (11 << 12)  # 11 MiB
+    version = producer.put("large", body)
+    copied = objects.copy(producer, version, "large")
+    assert copied.size == len(body)
+    assert objects.get("large").body == body
+    assert objects.head("large") == copied
+
+
+def test_a_hash_that_is_kept_is_that_of_the_bytes(objects: Objects) -> None:
+    """A store may keep none; what it keeps has to be true."""
+    version = objects.put("k", b"hello")
+    assert objects.sha256(version) in (None, hashlib.sha256(b"hello").hexdigest())

@@ -13,6 +13,7 @@ from lakewarden.aws.objects import (
     ObjectChanged,
     ObjectExists,
     ObjectMissing,
+    Objects,
     ObjectVersion,
     Stored,
 )
@@ -34,6 +35,7 @@ class MemoryObjects:
         self._kept: dict[str, list[_Kept]] = defaultdict(list)  # oldest first
         self._lock = Lock()
         self._numbers = count(1)
+        self.hashes = False  # whether it keeps a sha256 of each version
         self.clock: datetime | None = None  # what it is; None: a second passes with each write
 
     @property
@@ -46,6 +48,15 @@ class MemoryObjects:
 
     def upload(self, key: str, path: Path) -> ObjectVersion:
         return self.put(key, path.read_bytes())
+
+    def copy(self, source: Objects, version: ObjectVersion, key: str) -> ObjectVersion:
+        found = source.get(version.key, version.version_id)
+        if found.version.etag != version.etag:
+            raise ObjectChanged(f"s3://{source.bucket}/{version.key} was replaced")
+        return self.put(key, found.body)
+
+    def sha256(self, version: ObjectVersion) -> str | None:
+        return hashlib.sha256(self._pinned(version).body).hexdigest() if self.hashes else None
 
     def create(self, key: str, body: bytes) -> ObjectVersion:
         with self._lock:

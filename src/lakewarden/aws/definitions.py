@@ -1,4 +1,5 @@
-"""What `lakewarden/definitions/` says, which is data that others read too: names so far.
+"""What `lakewarden/definitions/` says, which is data that others read too: names, the state
+machine, the Lambda functions, the runner's task, and the rules that start them.
 
 A name is a template: `{project}`, `{env}`, and other names by their own key. For the project `dpc`
 they are the names of its runbook.
@@ -10,9 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from lakewarden.errors import WrongUsage
 
+Json = Any  # a document of AWS's, of which we fill in the places
+_VALUE = re.compile(r"\$\{(\w+)\}")
 _PLACE = re.compile(r"\{(\w+)\}")
 _NAME = re.compile(r"[A-Za-z0-9/][A-Za-z0-9/_.-]*")
 
@@ -51,6 +55,36 @@ class Names:
         return f"/aws/lambda/{function}"
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What the state machine is told of the rest: ARNs, or names where AWS takes them. Seconds of
+    waiting: the runner gives a sign of life within `heartbeat`, its start included."""
+
+    validate_manifest: str
+    copy_raw: str
+    notify: str
+    cluster: str
+    runner: str
+    runner_container: str
+    subnets: tuple[str, ...]
+    security_groups: tuple[str, ...] = ()
+    heartbeat_seconds: int = 300
+    timeout_seconds: int = 6 * 3600
+    retry_seconds: int = 60
+    wait_seconds: int = 300
+    waits: int = 3
+
+
+@dataclass(frozen=True)
+class Function:
+    """A Lambda function: `key` is its name's field of Names."""
+
+    key: str
+    handler: str
+    timeout: int  # seconds
+    memory_mib: int
+
+
 KEYS = tuple(field.name for field in fields(Names))
 
 
@@ -71,6 +105,64 @@ def _templates() -> Mapping[str, str]:
 def definition(name: str) -> str:
     """A file of `lakewarden/definitions/`, as text."""
     return files("lakewarden").joinpath("definitions", name).read_text("utf-8")
+
+
+def state_machine(machine: Machine) -> Json:
+    """The state machine, in the Amazon States Language."""
+    values = {_camel(field.name): getattr(machine, field.name) for field in fields(machine)}
+    return filled(json.loads(definition("pipeline.asl.json")), values)
+
+
+def functions() -> tuple[Function, ...]:
+    """The Lambda functions, all of one zip."""
+    found = json.loads(definition("functions.json"))["functions"]
+    return tuple(Function(key, **told) for key, told in found.items())
+
+
+def runner_task(called: Names, image: str, region: str, environment: Mapping[str, str]) -> Json:
+    """The runner's ECS task definition; roles are added by who makes them."""
+    return filled(
+        json.loads(definition("runner.json")),
+        {
+            "Runner": called.runner,
+            "RunnerContainer": called.runner_container,
+            "Image": image,
+            "Environment": [{"name": key, "value": value} for key, value in environment.items()],
+            "LogGroup": called.runner_log_group,
+            "Region": region,
+        },
+    )
+
+
+def start_rules(called: Names, bucket: str, landings: tuple[str, ...]) -> Json:
+    """EventBridge's rules; `landings` are the prefixes that deliveries come under. A target is the
+    name of the function."""
+    values = {
+        "Pipeline": called.pipeline,
+        "CheckDeliveries": called.check_deliveries,
+        "Bucket": bucket,
+        "Landings": [{"prefix": prefix} for prefix in landings],
+    }
+    return filled(json.loads(definition("rules.json")), values)["rules"]
+
+
+def filled(document: Json, values: Mapping[str, object]) -> Json:
+    """A document with `${Name}` put in: a text that is a place alone becomes the value itself."""
+    match document:
+        case dict():
+            return {key: filled(value, values) for key, value in document.items()}
+        case list():
+            return [filled(value, values) for value in document]
+        case str():
+            if alone := _VALUE.fullmatch(document):
+                value = values[alone[1]]
+                return list(value) if isinstance(value, tuple) else value
+            return _VALUE.sub(lambda place: str(values[place[1]]), document)
+    return document
+
+
+def _camel(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 def _filled(

@@ -83,6 +83,17 @@ class Objects(Protocol):
         its version id by now, as in a bucket that keeps no versions."""
         ...
 
+    def copy(self, source: "Objects", version: ObjectVersion, key: str) -> ObjectVersion:
+        """Write a pinned version of that bucket under this key, inside of the store: no byte comes
+        through here. Raises ObjectMissing, and ObjectChanged where the version is another by now.
+        """
+        ...
+
+    def sha256(self, version: ObjectVersion) -> str | None:
+        """The hash in hex that the store keeps of a version as a whole; None where it keeps none.
+        Nothing is read. Raises ObjectMissing."""
+        ...
+
     def list(self, prefix: str) -> Iterator[ObjectVersion]:
         """The current objects under a prefix, in key order, with their version ids."""
         ...

@@ -1,5 +1,6 @@
 """Objects on S3 through boto3: real S3, or the local stack's."""
 
+import base64
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from lakewarden.aws.objects import (
     ObjectChanged,
     ObjectExists,
     ObjectMissing,
+    Objects,
     ObjectVersion,
     StorageUnavailable,
     Stored,
@@ -25,7 +27,11 @@ from lakewarden.errors import LakewardenError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef, PutObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import (
+        CopySourceTypeDef,
+        ListObjectsV2OutputTypeDef,
+        PutObjectOutputTypeDef,
+    )
 
 T = TypeVar("T")
 
@@ -34,6 +40,8 @@ _LOOKERS = 8  # objects of a long listing that are looked at at once
 _FIRST_PIECE = 4 << 10  # bytes read from a socket at once: few at first, to notice a trickle;
 _PIECE = 64 << 10  # not many more later, as what was read of a piece is lost when it breaks
 _PART = 16 << 20  # bytes of an upload's part
+_COPIED_WHOLE = 5 << 30  # S3: "Copying, moving, and renaming objects"
+_COPIED_PART = 512 << 20
 _MARK = "lakewarden-write"  # metadata that tells our own write from another's
 
 
@@ -107,6 +115,63 @@ class S3Objects:
             return _written(key, size, answers[-1])
 
         return self._attempts("upload to", key).call_once(send)
+
+    def copy(self, source: Objects, version: ObjectVersion, key: str) -> ObjectVersion:
+        def write() -> ObjectVersion:
+            try:
+                return self._copy(source.bucket, version, key)
+            except Exception as error:
+                # The managed copy looks at the object first, and a HEAD tells only the number.
+                if is_code(error, "PreconditionFailed", "412"):
+                    raise ObjectChanged(
+                        f"s3://{source.bucket}/{version.key} was replaced while it was copied",
+                        hint="Give the same command again.",
+                    ) from error
+                raise
+
+        return self._attempts(f"copy s3://{source.bucket}/{version.key} to", key).call(write)
+
+    def _copy(self, bucket: str, version: ObjectVersion, key: str) -> ObjectVersion:
+        """In one call up to what S3 takes, in parts above it (boto3's managed copy)."""
+        from boto3.s3.transfer import TransferConfig
+
+        answers: list[dict[str, Any]] = []  # as in `upload`
+        client = s3_client(self._connection, attempts=4)
+        for operation in ("CopyObject", "CompleteMultipartUpload"):
+            client.meta.events.register(
+                f"after-call.s3.{operation}", lambda parsed, **_: answers.append(parsed)
+            )
+        origin: CopySourceTypeDef = {"Bucket": bucket, "Key": version.key}
+        if version.version_id != "null":  # then the entity tag alone has to do
+            origin["VersionId"] = version.version_id
+        client.copy(
+            origin,
+            self._bucket,
+            key,
+            ExtraArgs={"CopySourceIfMatch": f'"{version.etag}"'},
+            Config=TransferConfig(
+                multipart_threshold=_COPIED_WHOLE, multipart_chunksize=_COPIED_PART
+            ),
+        )
+        answer = dict(answers[-1])
+        answer["ETag"] = answer.get("CopyObjectResult", answer)["ETag"]
+        return _written(key, version.size, answer)
+
+    def sha256(self, version: ObjectVersion) -> str | None:
+        def look() -> str | None:
+            answer = self._client.head_object(
+                Bucket=self._bucket,
+                Key=version.key,
+                VersionId=version.version_id,
+                ChecksumMode="ENABLED",
+            )
+            kept = answer.get("ChecksumSHA256", "")
+            # Of an upload in parts it is a hash of hashes, with their number behind it.
+            if not kept or "-" in kept or answer.get("ChecksumType") == "COMPOSITE":
+                return None
+            return base64.b64decode(kept).hex()
+
+        return self._attempts("look at", version.key).call(look)
 
     def head(self, key: str, version_id: str | None = None) -> ObjectVersion | None:
         try:

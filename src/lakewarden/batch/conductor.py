@@ -86,6 +86,7 @@ class Terms:
     accept: Override | None = None
     take_over: bool = False
     strict: bool = True
+    may_publish: Callable[[], None] = lambda: None  # asked just before; raises where it may not
 
 
 @dataclass(frozen=True)
@@ -312,6 +313,7 @@ class Work:
         return replace(self.workshop.duck, temp=self.scratch / "duckdb")
 
     def _publish(self, audited: Audited) -> Published:
+        self.terms.may_publish()
         override = self.terms.accept if audited.accepted else None
         return publish(
             audited,

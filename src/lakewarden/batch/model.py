@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-
-from pyiceberg.manifest import DataFile
+from typing import TYPE_CHECKING
 
 from lakewarden.aws.objects import ObjectVersion
 from lakewarden.batch.mends import Overlay
 from lakewarden.errors import LakewardenError, Refused
 from lakewarden.lake.model import Branch, Publication
+
+if TYPE_CHECKING:  # Lambda functions come by here, and have no PyIceberg
+    from pyiceberg.manifest import DataFile
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class LoadedBatch:
 
     delivery: Delivery
     files: Sequence[LoadedFile]
-    data_files: Mapping[str, Sequence[DataFile]]  # by table
+    data_files: "Mapping[str, Sequence[DataFile]]"  # by table
     quarantine: str | None  # key of the quarantine file
     counts: Counts
 
@@ -213,7 +215,7 @@ class ModelOutput:
 
     node: str  # dbt's unique id
     table: str
-    data_files: Sequence[DataFile]
+    data_files: "Sequence[DataFile]"
 
 
 @dataclass(frozen=True)

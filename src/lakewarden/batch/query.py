@@ -75,7 +75,7 @@ def ask(connection: "DuckDBPyConnection", sql: str) -> tuple[Sequence[str], Iter
     _check_is_text(sql)
     with _told():
         _check_reads(connection, sql)
-        result = _interruptibly(connection, lambda: connection.execute(sql))
+        result = interruptibly(connection, lambda: connection.execute(sql))
     names: list[str] = []
     for column in result.description or ():
         names.append(_unique(str(column[0]), names))
@@ -85,13 +85,13 @@ def ask(connection: "DuckDBPyConnection", sql: str) -> tuple[Sequence[str], Iter
 def _rows(result: "DuckDBPyConnection") -> Iterator[Row]:
     while True:
         with _told():
-            rows = _interruptibly(result, lambda: result.fetchmany(_AT_ONCE))
+            rows = interruptibly(result, lambda: result.fetchmany(_AT_ONCE))
         if not rows:
             return
         yield from rows
 
 
-def _interruptibly(connection: "DuckDBPyConnection", work: Callable[[], _T]) -> _T:
+def interruptibly(connection: "DuckDBPyConnection", work: Callable[[], _T]) -> _T:
     """Ctrl-C ends the work. In the main thread DuckDB looks for signals between its tasks only,
     and a task may take hours."""
     with Workers(1, stop=connection.interrupt) as worker:

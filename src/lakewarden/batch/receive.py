@@ -65,6 +65,10 @@ class SizeDisagrees(Refused):
     """A file is not as long as the manifest promises."""
 
 
+class ChecksumMismatch(Refused):
+    """A file's bytes are not those that its manifest describes."""
+
+
 class FileWithoutTable(Refused):
     """A file that no table of the dataset takes."""
 
@@ -90,16 +94,24 @@ class _Part:
 _CLOCK = timedelta(seconds=2)
 
 
-def receive(objects: Objects, dataset: Dataset, batch: str, *, now: datetime) -> Delivery:
+def receive(
+    objects: Objects,
+    dataset: Dataset,
+    batch: str,
+    *,
+    now: datetime,
+    places: Sequence[Landing] | None = None,
+) -> Delivery:
     """The delivery of a batch, checked and pinned: all parts of it. What manifests promise is
     checked also where they are not what makes it complete.
 
     Every table of the dataset needs at least one file; it may go without only where a manifest
     names a file for it as not mandatory. Globs match a file's name within the batch, which begins
     with its part where there are parts. A glob's `*` also matches slashes; case counts.
+    `places`: where it lies, when not where the dataset lands.
     Raises BatchUnknown, a ManifestRefused, the errors of this module, StorageUnavailable.
     """
-    landings = landings_of(dataset, batch, objects.bucket)
+    landings = places or landings_of(dataset, batch, objects.bucket)
     parts = [
         _part(objects, dataset, landing, files, now)
         for landing, files in _listings(objects, landings).items()
@@ -114,6 +126,32 @@ def receive(objects: Objects, dataset: Dataset, batch: str, *, now: datetime) ->
     ]
     _check_tables(dataset, batch, parts, files)
     return Delivery(batch, tuple(files), delivery_hash(files), str(dataset.complete))
+
+
+def validate(
+    objects: Objects,
+    dataset: Dataset,
+    batch: str,
+    *,
+    now: datetime,
+    places: Sequence[Landing] | None = None,
+) -> Delivery:
+    """The same, and hashes are compared where the store holds one; no byte is read. Raises
+    ChecksumMismatch too."""
+    found = receive(objects, dataset, batch, now=now, places=places)
+    for file in found.files:
+        held = objects.sha256(file.version) if file.sha256 else None
+        if held and file.sha256 and held != file.sha256:
+            raise other_bytes(f"{file.version.key}: SHA-256", file.sha256, held)
+    return found
+
+
+def other_bytes(kind: str, expected: str, found: str) -> ChecksumMismatch:
+    """The error where a hash is another one than the manifest's."""
+    return ChecksumMismatch(
+        f"{kind} {found[:12]}…, the manifest says {expected[:12]}…",
+        hint="The file is not the one that was meant: deliver it again with its manifest.",
+    )
 
 
 def is_delivered(objects: Objects, dataset: Dataset, batch: str) -> bool:

@@ -15,6 +15,7 @@ from lakewarden.cli import (
     dagster,
     demo,
     doctor,
+    export,
     init,
     lake,
     local,
@@ -100,6 +101,7 @@ app.add_typer(lake.app, name="lake")
 app.add_typer(dagster.app, name="dagster")
 app.command("query")(query.query)
 app.command("doctor", short_help="What answers, as whom, and what is missing.")(doctor.doctor)
+app.command("export", short_help="Write what is published as Parquet for others.")(export.export)
 app.command("status", short_help="What is published, late, refused or waiting.")(status.status)
 
 

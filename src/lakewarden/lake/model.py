@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
-
-from pyiceberg.catalog import Catalog
-from pyiceberg.table import Table
+from typing import TYPE_CHECKING, Protocol
 
 from lakewarden.errors import Failed, TryAgain, WrongUsage
+
+if TYPE_CHECKING:  # Lambda functions come by here, and have no PyIceberg
+    from pyiceberg.catalog import Catalog
+    from pyiceberg.table import Table
 
 MAIN = "main"
 
@@ -140,11 +141,11 @@ class Lake(Protocol):
         if the run has an outcome."""
         ...
 
-    def catalog(self, branch: Branch) -> Catalog:
+    def catalog(self, branch: Branch) -> "Catalog":
         """The branch through PyIceberg, to write: what is done there leaves main as it is."""
         ...
 
-    def load(self, pin: Pin, table: str) -> Table:
+    def load(self, pin: Pin, table: str) -> "Table":
         """A table as pinned, to read; KeyError where the pin has no such table."""
         ...
 

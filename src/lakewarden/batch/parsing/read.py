@@ -33,6 +33,7 @@ from lakewarden.batch.parsing.unpack import (
     unpacked,
     within,
 )
+from lakewarden.batch.receive import ChecksumMismatch, other_bytes
 from lakewarden.errors import Refused
 from lakewarden.tables.iceberg import iceberg_schema
 from lakewarden.tables.template import CsvOptions, FileFormat, Source, Template
@@ -40,10 +41,6 @@ from lakewarden.tables.template import CsvOptions, FileFormat, Source, Template
 _CHUNK_BYTES = 8 << 20
 # Its own columns only: DuckDB takes a folder `column=value` above it for one more.
 _PARQUET = "read_parquet(?, hive_partitioning = false)"
-
-
-class ChecksumMismatch(Refused):
-    """A file's bytes are not those that its manifest describes."""
 
 
 class RecordCountMismatch(Refused):
@@ -426,9 +423,9 @@ def _other_bytes(file: DeliveredFile, tally: Tally) -> ChecksumMismatch | None:
     """The error, where the bytes are not those of the manifest."""
     sha256 = tally.sha256.hexdigest()
     if file.sha256 and sha256 != file.sha256:
-        return _checksum("SHA-256", file.sha256, sha256)
+        return other_bytes("SHA-256", file.sha256, sha256)
     if file.md5 and tally.md5 and tally.md5.hexdigest() != file.md5:
-        return _checksum("MD5", file.md5, tally.md5.hexdigest())
+        return other_bytes("MD5", file.md5, tally.md5.hexdigest())
     return None
 
 
@@ -438,10 +435,3 @@ def _check_count(file: DeliveredFile, records: int) -> None:
             f"the manifest promises {file.records:,} records, the file holds {records:,}",
             hint="Deliver the file whole, or with the manifest that belongs to it.",
         )
-
-
-def _checksum(kind: str, expected: str, found: str) -> ChecksumMismatch:
-    return ChecksumMismatch(
-        f"{kind} {found[:12]}…, the manifest says {expected[:12]}…",
-        hint="The file is not the one that was meant: deliver it again with its manifest.",
-    )

@@ -1,0 +1,132 @@
+"""What starts an execution, and what tells that nothing came: a look at landings and calendars.
+
+Three events: the daily schedule, the arrival of a manifest or marker, and a look every quarter
+of an hour for what should be there and is not, which an alarm counts. It runs outside of the
+runner, so that it tells also of a runner that never began.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lakewarden.batch.arrival import Due, newest_due, not_arrived
+from lakewarden.batch.delivery.inventory import is_manifest
+from lakewarden.batch.delivery.keys import PrefixUnknown, landing_at
+from lakewarden.errors import LakewardenError
+from lakewarden.wiring import Project, now
+
+NAMESPACE = "Lakewarden"
+METRIC = "LateDeliveries"  # definitions/alarms.json
+_NAME = 80  # characters of an execution's name
+
+
+class _Bucket(BaseModel):
+    name: str
+
+
+class _Object(BaseModel):
+    key: str
+
+
+class _Detail(BaseModel):
+    bucket: _Bucket
+    object: _Object
+
+
+class _Event(BaseModel):
+    """Ours, with a `kind`; or EventBridge's of an object."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: str | None = None
+    detail_type: str | None = Field(None, alias="detail-type")
+    detail: _Detail | None = None
+
+
+class Checked(BaseModel):
+    """Executions that were started, by name; and batches that are not there."""
+
+    started: list[str] = []
+    missing: list[str] = []
+
+
+def check(project: Project, document: dict[str, Any]) -> Checked:
+    """Do what the event asks for."""
+    event = _Event.model_validate(document)
+    at = now()
+    if event.detail is not None:
+        return Checked(started=list(_arrived(project, event.detail)))
+    if event.kind == "start":
+        return Checked(started=list(_start_due(project, at)))
+    missing = list(_missing(project, at))
+    _put_metric(project, len(missing))
+    return Checked(missing=[f"{one.dataset} {one.batch}" for one in missing])
+
+
+def _arrived(project: Project, detail: _Detail) -> Iterator[str]:
+    """An execution for the delivery that this object completes, if it does."""
+    if detail.bucket.name != project.env.bucket:
+        return
+    datasets = [project.arriving(name) for name in project.settings.dataset]
+    prefix, _, name = detail.object.key.rpartition("/")
+    try:
+        landing = landing_at(f"s3://{detail.bucket.name}/{prefix}/", datasets, detail.bucket.name)
+    except PrefixUnknown:
+        return
+    marker = next(one.complete.marker for one in datasets if one.name == landing.dataset)
+    if not (is_manifest(name) or name == marker):
+        return
+    try:
+        found = project.validate(landing.dataset, landing.batch)
+    except LakewardenError:  # not whole yet, or refused: the schedule's execution tells why
+        return
+    yield _start(project, landing.dataset, landing.batch, found.hash[:16])
+
+
+def _start_due(project: Project, at: datetime) -> Iterator[str]:
+    for dataset, settings in project.settings.dataset.items():
+        calendar = settings.due.calendar(settings.batch) if settings.due else None
+        batch = newest_due(calendar, at) if calendar else None
+        if batch is not None:
+            yield _start(project, dataset, str(batch), f"daily-{at:%Y%m%d}")
+
+
+def _missing(project: Project, at: datetime) -> Iterator[Due]:
+    for dataset, settings in project.settings.dataset.items():
+        if settings.due is None:
+            continue
+        calendar = settings.due.calendar(settings.batch)
+        yield from not_arrived(project.objects, project.arriving(dataset), calendar, at)
+
+
+def _start(project: Project, dataset: str, batch: str, why: str) -> str:
+    """A name serves once at AWS, so an event that comes twice starts one execution."""
+    client = project.client("stepfunctions")
+    name = f"{dataset}-{batch}-{why}"[:_NAME]
+    with suppress(client.exceptions.ExecutionAlreadyExists):
+        client.start_execution(
+            stateMachineArn=project.arn("states", f"stateMachine:{project.names.pipeline}"),
+            name=name,
+            input=json.dumps({"dataset": dataset, "batch": batch}),
+        )
+    return name
+
+
+def _put_metric(project: Project, missing: int) -> None:
+    """0 too, so that the alarm ends when the delivery came."""
+    dimensions = {"Project": project.settings.project, "Environment": project.env_name}
+    project.client("cloudwatch").put_metric_data(
+        Namespace=NAMESPACE,
+        MetricData=[
+            {
+                "MetricName": METRIC,
+                "Dimensions": [{"Name": k, "Value": v} for k, v in dimensions.items()],
+                "Value": missing,
+                "Unit": "Count",
+            }
+        ],
+    )

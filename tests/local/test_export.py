@@ -1,0 +1,153 @@
+"""What is published, as Parquet for those who do not read Iceberg."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from lakewarden.batch.export import Export, ExportUnreadable, read_export
+from lakewarden.batch.rollback import roll_back
+from lakewarden.errors import Failed
+from lakewarden.records.lease import acquire, this_process
+from lakewarden.wiring import now, open_project
+from tests.local.shop import DATASET, DAY, Shop, new_shop
+from tests.local.test_cli import lakewarden
+from tests.stack import LocalStack
+
+pytestmark = [pytest.mark.slow]
+
+
+@pytest.fixture
+def shop(local_stack: LocalStack, tmp_path: Path) -> Shop:
+    found = new_shop(local_stack, tmp_path, models=True)
+    found.deliver(1)
+    found.project.run(DATASET, DAY)
+    return found
+
+
+def exported(shop: Shop) -> Export:
+    found, _ = read_export(shop.project.objects, "processed/")
+    assert found is not None
+    return found
+
+
+def rows(shop: Shop, table: str) -> list[tuple[object, ...]]:
+    files = [f"s3://{shop.project.env.bucket}/{f.key}" for f in exported(shop).tables[table].files]
+    with shop.project.session(shop.project.pin()) as connection:
+        select = "SELECT * FROM read_parquet(?) ORDER BY ALL"
+        return connection.execute(select, [files]).fetchall()
+
+
+def kept(shop: Shop) -> Mapping[str, str]:
+    return {v.key: v.version_id for v in shop.project.objects.list("processed/")}
+
+
+def test_marts_are_exported_once_a_version(shop: Shop) -> None:
+    first = shop.project.export()
+    assert first.changed == ("marts.daily", "marts.items")
+    assert {name: tuple(rows(shop, name)) for name in first.export.tables} == {
+        name: found for name, found in shop.rows().items() if name.startswith("marts.")
+    }
+    assert first.export.version == shop.publications()[0].version
+    before = kept(shop)
+    assert all(
+        key.startswith(("processed/daily/v", "processed/items/v")) or "_man" in key
+        for key in before
+    )
+    assert shop.project.export().changed is None
+    assert kept(shop) == before
+    assert shop.leftovers() == {}
+
+
+def test_files_of_the_version_before_stay_for_their_readers_and_older_ones_go(shop: Shop) -> None:
+    keys = []
+    for generation in range(1, 4):
+        if generation > 1:
+            shop.deliver(generation, orders=10 + generation)
+            shop.project.run(DATASET, DAY)
+        shop.project.export()
+        keys.append({f.key for table in exported(shop).tables.values() for f in table.files})
+    there = set(kept(shop))
+    assert keys[2] | keys[1] <= there
+    assert not (keys[0] - keys[1] - keys[2]) & there
+
+
+def test_restricted_columns_stay_at_home_unless_they_are_asked_for(shop: Shop) -> None:
+    root = shop.root
+    template = root / "tables" / "items.yaml"
+    marked = template.read_text().replace(
+        "{name: item, type: string, required: true}",
+        "{name: item, type: string, required: true, access_level: restricted}",
+    )
+    assert marked != template.read_text()
+    template.write_text(marked)
+    found = open_project(root).export().export.tables["marts.items"]
+    assert (found.columns, found.left_out) == (("days", "lines"), ("item",))
+    assert len(rows(shop, "marts.items")[0]) == 2
+    settings = root / "lakewarden.toml"
+    settings.write_text(
+        f'{settings.read_text()}\n[export]\nrestricted = true\ntables = ["*.items"]\n'
+    )
+    again = open_project(root).export()  # of the same version, with other columns
+    assert again.changed == ("marts.items",)
+    assert again.export.tables.keys() == {"marts.items"}
+    assert again.export.tables["marts.items"].left_out == ()
+
+
+def test_an_older_export_does_not_replace_a_newer_one(shop: Shop) -> None:
+    shop.project.export()
+    newer = exported(shop).model_copy(update={"version": 1000})
+    shop.project.objects.put("processed/_manifest.json", newer.model_dump_json().encode())
+    assert shop.project.export().changed is None
+    assert exported(shop).version == 1000
+
+
+def test_what_is_not_ours_is_not_written_over(shop: Shop) -> None:
+    shop.project.objects.put("processed/_manifest.json", b"theirs")
+    with pytest.raises(ExportUnreadable):
+        shop.project.export()
+    assert shop.project.objects.get("processed/_manifest.json").body == b"theirs"
+
+
+def test_the_command_exports(shop: Shop) -> None:
+    answer = lakewarden("export", "--json", at=shop.root)
+    assert answer.code == 0
+    assert answer.json["changed"] == ["marts.daily", "marts.items"]
+    assert answer.json["export"] == json.loads(
+        shop.project.objects.get("processed/_manifest.json").body
+    )
+    again = lakewarden("export", at=shop.root)
+    assert (again.code, "Nothing to do" in again.out) == (0, True)
+
+
+class NotWanted(Failed):
+    """Nobody waits."""
+
+
+def test_a_run_that_may_not_publish_leaves_nothing(shop: Shop) -> None:
+    before = shop.rows()
+    shop.deliver(2)
+
+    def refuse() -> None:
+        raise NotWanted("nobody waits")
+
+    with pytest.raises(NotWanted):
+        shop.project.run(DATASET, DAY, may_publish=refuse)
+    assert shop.rows() == before
+    assert shop.leftovers() == {}
+
+
+def test_a_roll_back_takes_only_what_is_marked(shop: Shop) -> None:
+    project, at = shop.project, now()
+    other = this_process("20260101T000000000-aaaaaa-xother", host="elsewhere", since=at)
+    acquire(project.objects, f"ops/leases/{DATASET}/{DAY}.json", other, now=at)
+    project.lake.begin("batch/sales/dead.1", "dead-xmine", at)
+    done = project.roll_back(DATASET, DAY, "-xmine")
+    assert done.fenced == ("dead-xmine",)
+    assert list(shop.leftovers()) == ["leases"]  # of somebody else's
+    assert project.roll_back(DATASET, DAY, "-xmine").fenced == ()  # safe to repeat
+    run = shop.publications()[0].run
+    holder = this_process("r", host="here", since=at)
+    found = roll_back(project.lake, project.objects, shop.root, DATASET, DAY, run, holder, at)
+    assert found.publication == shop.publications()[0]
