@@ -149,6 +149,7 @@ class Environment:
             warehouse,
             self._file_io(),
             objects=lambda: self.objects,
+            main=catalog.name,
         )
 
     @cached_property

@@ -89,6 +89,7 @@ class SqlCatalogSettings(_Model):
     type: Literal["sql"] = "sql"
     uri: Secret  # with a password only by a variable or a reference
     password: Secret | None = None  # in place of one in `uri`
+    name: str = Field("main", min_length=1, max_length=255)  # `catalog_name` of main's rows
 
     @field_validator("type", mode="before")
     @classmethod
@@ -273,7 +274,7 @@ class Settings(BaseSettings):
     root: Path
     project: Name
     env: Mapping[Name, EnvSettings] = Field(min_length=1)
-    dataset: Mapping[Name, DatasetSettings] = Field(min_length=1)
+    dataset: Mapping[Name, DatasetSettings] = {}  # none where tables are only observed
     load: LoadSettings = LoadSettings()
     dagster: DagsterSettings = DagsterSettings()
     export: ExportSettings = ExportSettings()

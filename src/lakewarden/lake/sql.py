@@ -58,8 +58,9 @@ class SqlLake:
 
     uri: `sqlite:///path` or `postgresql+psycopg://…`. warehouse: where new tables lie, `s3://…` or
     `file://…`. file_io: PyIceberg's `s3.*` properties. objects: the warehouse's bucket, asked for
-    when it is first needed; without it metadata too go by PyIceberg's own road. lock_timeout:
-    seconds that a writer waits for another one. May be shared by threads.
+    when it is first needed; without it metadata too go by PyIceberg's own road. main: the
+    `catalog_name` of main's rows, where others have chosen it. lock_timeout: seconds that a writer
+    waits for another one. May be shared by threads.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class SqlLake:
         file_io: Mapping[str, str],
         *,
         objects: Callable[[], Objects] | None = None,
+        main: str = MAIN,
         lock_timeout: int = 30,
     ) -> None:
         self._engine = make_engine(uri, lock_timeout)
         self._warehouse = warehouse
         self._file_io = file_io_properties(file_io, objects)
+        self._main = main
         self._prepared = False
         self._preparing = Lock()
 
@@ -85,9 +88,14 @@ class SqlLake:
         self._engine.dispose()
 
     def pin(self, ref: str = MAIN) -> Pin:
+        if ref == MAIN and self._is_others():
+            with reading(self._engine) as connection:
+                return Pin(MAIN, "0", sql_rows.found(connection, self._main))
         self._prepare()
         with reading(self._engine) as connection:
-            return _pin_main(connection) if ref == MAIN else _pin_branch(connection, ref)
+            return (
+                _pin_main(connection, self._main) if ref == MAIN else _pin_branch(connection, ref)
+            )
 
     def pin_at(self, version: int) -> Pin:
         """Main as it was right after a publication.
@@ -102,7 +110,7 @@ class SqlLake:
             if not sql_history.exists(connection, version):
                 raise no_version(version)
             # In this order: a publish after the first read is known to the second.
-            now = _pin_main(connection).tables
+            now = _pin_main(connection, self._main).tables
             later = sql_history.located_before(connection, version)
             then = sql_history.located_by(connection, version)
         located = {**now, **later, **then}
@@ -110,11 +118,11 @@ class SqlLake:
         return Pin(MAIN, str(version), tables)
 
     def begin(self, name: str, run: str, at: datetime) -> Branch:
-        _check_name(name)
+        _check_name(name, self._main)
         self._prepare()
         try:
             with writing(self._engine) as connection:
-                return _begin(connection, name, run, at)
+                return _begin(connection, self._main, name, run, at)
         except IntegrityError as error:  # another one began it at the same moment
             raise name_taken(name) from error
 
@@ -149,11 +157,11 @@ class SqlLake:
             staged = sql_rows.tables(connection, branch.name, lock=True)
             changes = table_changes(base["tables"], staged)
             asserted = changes.keys() | reads
-            now = sql_rows.lock_main(connection, asserted)
+            now = sql_rows.lock_main(connection, self._main, asserted)
             refuse_moved(branch, moved_tables(asserted, base["tables"], now))
-            refuse_moved(branch, sql_rows.move_main(connection, changes))
+            refuse_moved(branch, sql_rows.move_main(connection, self._main, changes))
             spaces = {(name, key): value for name, key, value in base["namespaces"]}
-            _publish_namespaces(connection, branch.name, spaces)
+            _publish_namespaces(connection, self._main, branch.name, spaces)
             connection.execute(update(head).values(version=version))
             _end(connection, [branch.name], "published")
             read_only = {name: now.get(name) for name in reads - changes.keys()}
@@ -183,11 +191,15 @@ class SqlLake:
     def publications(
         self, dataset: str | None = None, batch: str | None = None
     ) -> Sequence[Publication]:
+        if self._is_others():
+            return ()
         self._prepare()
         with reading(self._engine) as connection:
             return sql_history.published(connection, dataset, batch)
 
     def branches(self) -> Sequence[Branch]:
+        if self._is_others():
+            return ()
         self._prepare()
         found = (
             select(branches)
@@ -210,6 +222,15 @@ class SqlLake:
                     # while it slept and went on with its branch.
                     sql_rows.remove(connection, [name])
 
+    def _is_others(self) -> bool:
+        """Whether the catalog is somebody else's, in which nothing was published by us yet: reading
+        it leaves it as it is."""
+        if self._prepared:
+            return False
+        make_room(self._engine)
+        with reading(self._engine) as connection:
+            return sql_rows.exist(connection) and not is_prepared(connection)
+
     def _prepare(self) -> None:
         if self._prepared:
             return
@@ -224,11 +245,11 @@ class SqlLake:
             self._prepared = True
 
 
-def _pin_main(connection: Connection) -> Pin:
+def _pin_main(connection: Connection, main: str) -> Pin:
     """One statement, so one snapshot on every database."""
     rows = connection.execute(
         select(head.c.version, *sql_rows.LOCATED).outerjoin_from(
-            head, IcebergTables, sql_rows.tables_of(MAIN)
+            head, IcebergTables, sql_rows.tables_of(main)
         )
     ).all()
     return Pin(MAIN, str(rows[0].version), sql_rows.by_name(rows))
@@ -245,7 +266,7 @@ def _pin_branch(connection: Connection, name: str) -> Pin:
     return Pin(name, str(rows[0].base_version), sql_rows.by_name(rows))
 
 
-def _begin(connection: Connection, name: str, run: str, at: datetime) -> Branch:
+def _begin(connection: Connection, main: str, name: str, run: str, at: datetime) -> Branch:
     # Publishes wait, so the rows copied below and the version belong together.
     version: int = connection.execute(
         select(head.c.version).with_for_update(read=True)
@@ -254,7 +275,7 @@ def _begin(connection: Connection, name: str, run: str, at: datetime) -> Branch:
         raise fenced(run, outcome)
     if connection.execute(select(branches.c.name).where(branches.c.name == name)).first():
         raise name_taken(name)
-    sql_rows.copy_main(connection, name)
+    sql_rows.copy(connection, main, name)
     tables = sql_rows.tables(connection, name)
     spaces = [[*key, value] for key, value in sql_rows.namespaces(connection, name).items()]
     connection.execute(
@@ -301,17 +322,17 @@ def _end(connection: Connection, names: Sequence[str], state: str) -> None:
     )
 
 
-def _publish_namespaces(connection: Connection, branch: str, base: Namespaces) -> None:
+def _publish_namespaces(connection: Connection, name: str, branch: str, base: Namespaces) -> None:
     """The branch's edits of namespaces, made on main's; one that still has tables stays."""
-    main = sql_rows.namespaces(connection, MAIN)
+    main = sql_rows.namespaces(connection, name)
     wanted = rebased(base, sql_rows.namespaces(connection, branch), main)
-    inhabited = {sql_rows.split(table)[0] for table in sql_rows.tables(connection, MAIN)}
+    inhabited = {sql_rows.split(table)[0] for table in sql_rows.tables(connection, name)}
     kept = {
         key: value for key, value in main.items() if key[0] in inhabited - {k[0] for k in wanted}
     }
-    sql_rows.set_namespaces(connection, main, wanted | kept)
+    sql_rows.set_namespaces(connection, name, main, wanted | kept)
 
 
-def _check_name(name: str) -> None:
-    if name == MAIN or not 0 < len(name) <= NAME:
+def _check_name(name: str, main: str) -> None:
+    if name in (MAIN, main) or not 0 < len(name) <= NAME:
         raise wrong_name(name, f"1 to {NAME} characters, not {MAIN}")

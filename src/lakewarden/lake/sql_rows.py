@@ -1,4 +1,4 @@
-"""PyIceberg's rows of one catalog name: main's, or a branch's copy of them."""
+"""PyIceberg's rows of one catalog name: main's (whatever it is called), or a branch's copy."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -12,6 +12,7 @@ from sqlalchemy import (
     and_,
     delete,
     insert,
+    inspect,
     literal,
     or_,
     select,
@@ -20,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import IntegrityError
 
-from lakewarden.lake.model import MAIN, TableChange
+from lakewarden.lake.model import TableChange
 
 T = TypeVar("T")
 
@@ -56,7 +57,7 @@ def split(table: str) -> tuple[str, str]:
     return namespace, name
 
 
-def copy_main(connection: Connection, to: str) -> None:
+def copy(connection: Connection, main: str, to: str) -> None:
     """Main's rows under another name, without passing through this process."""
     tables = ("table_namespace", "table_name", "metadata_location", "previous_metadata_location")
     for row, names in (
@@ -67,7 +68,7 @@ def copy_main(connection: Connection, to: str) -> None:
         connection.execute(
             insert(row).from_select(
                 ["catalog_name", *names],
-                select(literal(to), *columns).where(row.catalog_name == MAIN),
+                select(literal(to), *columns).where(row.catalog_name == main),
             )
         )
 
@@ -84,7 +85,22 @@ def tables(connection: Connection, catalog: str, *, lock: bool = False) -> dict[
     return by_name(connection.execute(rows.with_for_update() if lock else rows))
 
 
-def lock_main(connection: Connection, names: Iterable[str]) -> dict[str, str]:
+def exist(connection: Connection) -> bool:
+    """Whether PyIceberg has made its tables."""
+    return inspect(connection).has_table(IcebergTables.__tablename__)
+
+
+def found(connection: Connection, catalog: str) -> dict[str, str]:
+    """As `tables`, in a catalog that nothing of ours has prepared: made before PyIceberg 0.11 it
+    cannot tell views, and has none."""
+    columns = inspect(connection).get_columns(IcebergTables.__tablename__)
+    if any(column["name"] == "iceberg_type" for column in columns):
+        return tables(connection, catalog)
+    rows = select(*LOCATED).where(IcebergTables.catalog_name == catalog)
+    return by_name(connection.execute(rows))
+
+
+def lock_main(connection: Connection, main: str, names: Iterable[str]) -> dict[str, str]:
     """Where the named tables of main stand; none of those found moves before we commit.
 
     An absent one cannot be locked: its insert collides instead (for a table that is written), or
@@ -94,7 +110,7 @@ def lock_main(connection: Connection, names: Iterable[str]) -> dict[str, str]:
     for chunk in _chunks(sorted(names)):
         rows = (
             select(*LOCATED)
-            .where(tables_of(MAIN), keys.in_([split(name) for name in chunk]))
+            .where(tables_of(main), keys.in_([split(name) for name in chunk]))
             .order_by(IcebergTables.table_namespace, IcebergTables.table_name)
             .with_for_update()
         )
@@ -102,19 +118,21 @@ def lock_main(connection: Connection, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def move_main(connection: Connection, changes: Mapping[str, TableChange]) -> tuple[str, ...]:
+def move_main(
+    connection: Connection, main: str, changes: Mapping[str, TableChange]
+) -> tuple[str, ...]:
     """Compare and set, table by table. Returns those that were not where they should be, and
     stops at the first collision; the caller then rolls back."""
     for table, change in changes.items():
         namespace, name = split(table)
         here = and_(
-            IcebergTables.catalog_name == MAIN,
+            IcebergTables.catalog_name == main,
             IcebergTables.table_namespace == namespace,
             IcebergTables.table_name == name,
         )
         if change.before is None:
             new = insert(IcebergTables).values(
-                catalog_name=MAIN,
+                catalog_name=main,
                 table_namespace=namespace,
                 table_name=name,
                 metadata_location=change.after,
@@ -153,15 +171,17 @@ def namespaces(connection: Connection, catalog: str) -> Namespaces:
     return {(one.namespace, one.property_key): one.property_value for one in found}
 
 
-def set_namespaces(connection: Connection, before: Namespaces, after: Namespaces) -> None:
+def set_namespaces(
+    connection: Connection, main: str, before: Namespaces, after: Namespaces
+) -> None:
     """Write main's namespace properties, as far as they differ."""
     row = IcebergNamespaceProperties
     keys = tuple_(row.namespace, row.property_key)
     gone = [key for key, value in before.items() if after.get(key) != value]
     for chunk in _chunks(gone):
-        connection.execute(delete(row).where(row.catalog_name == MAIN, keys.in_(chunk)))
+        connection.execute(delete(row).where(row.catalog_name == main, keys.in_(chunk)))
     new = [
-        {"catalog_name": MAIN, "namespace": key[0], "property_key": key[1], "property_value": value}
+        {"catalog_name": main, "namespace": key[0], "property_key": key[1], "property_value": value}
         for key, value in after.items()
         if before.get(key) != value
     ]
