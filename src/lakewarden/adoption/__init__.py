@@ -1,0 +1,1 @@
+"""A read-only survey of a lakehouse that others made, which becomes local files."""
