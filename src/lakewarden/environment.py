@@ -215,15 +215,9 @@ class Environment:
 
     def _file_io(self) -> Mapping[str, str]:
         """PyIceberg's own words for the same store."""
-        access_key, secret_key, token = self._keys()
-        told = {
-            "s3.endpoint": self.connection.endpoint,
-            "s3.region": self.connection.region,
-            "s3.access-key-id": access_key,
-            "s3.secret-access-key": secret_key,
-            "s3.session-token": token,
-        }
-        return {key: value for key, value in told.items() if value}
+        from lakewarden.aws.clients import pyiceberg_properties
+
+        return pyiceberg_properties(self.connection)
 
     def _keys(self) -> tuple[str | None, str | None, str | None]:
         """Keys for those that do not know boto3's ways of finding them."""

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,6 +25,9 @@ from lakewarden.settings import DatasetSettings, find_project, load_settings, ta
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+    from lakewarden.adoption.catalogs import CatalogAddress
+    from lakewarden.adoption.model import Survey
+    from lakewarden.aws.clients import Connection
     from lakewarden.aws.objects import Objects
     from lakewarden.batch.calendar import Calendar
     from lakewarden.batch.conductor import Outcome, StageDone, Terms, Workshop
@@ -150,6 +154,60 @@ def _calm_logging() -> None:
             wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         )
+
+
+@dataclass(frozen=True)
+class AdoptAsked:
+    """What is to be surveyed, and as whom."""
+
+    name: str
+    env: str
+    connection: "Connection"
+    catalog: "CatalogAddress"
+    bucket: str | None = None
+    landings: "Sequence[str]" = ()
+    dbt: Path | None = None
+
+
+def survey_lakehouse(asked: AdoptAsked) -> "Survey":
+    """Read somebody else's catalog, deliveries and dbt project (adoption/survey.py); nothing is
+    written anywhere.
+
+    Raises CatalogUnreadable, CatalogKindUnknown, LandingElsewhere, DbtProjectUnreadable,
+    WrongAccount, StorageUnavailable."""
+    from lakewarden.adoption.survey import Wanted, survey
+    from lakewarden.aws.clients import check_account, pyiceberg_properties, s3_client
+
+    check_account(asked.connection)
+    wanted = Wanted(
+        project=asked.name,
+        env=asked.env,
+        account=asked.connection.account,
+        region=asked.connection.region,
+        bucket=asked.bucket,
+        catalog=asked.catalog,
+        landings=asked.landings,
+        dbt=asked.dbt,
+    )
+    client, told = s3_client(asked.connection, attempts=4), pyiceberg_properties(asked.connection)
+    return survey(wanted, client=client, file_io=told)
+
+
+def write_survey(survey: "Survey", into: Path) -> "Sequence[str]":
+    """Write what was found into a new folder, as a project that can be opened (adoption/folder.py);
+    returns the names of the files. Raises FolderTaken."""
+    from lakewarden.adoption.folder import write_folder
+    from lakewarden.adoption.render import files_of
+    from lakewarden.tables.template_file import read_templates
+
+    def check(made: Path) -> None:
+        load_settings(made)
+        if survey.adopted:
+            read_templates(made / "tables")
+
+    files = files_of(survey)
+    write_folder(into, files, check)
+    return sorted(files)
 
 
 class Project(Environment):

@@ -28,6 +28,7 @@ from pyiceberg.manifest import (
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table import Table
+from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.sorting import SortField, SortOrder
 from pyiceberg.table.update import (
@@ -149,7 +150,8 @@ def _with_deletes(
     parent = table.current_snapshot()
     assert parent is not None
     number = next(_serial)
-    base, sequence = table.location(), table.metadata.last_sequence_number + 1
+    sequence = (parent.sequence_number or 0) + 1
+    base = table.location()
     path = f"{base}/data/{number:05d}-deletes.parquet"
     _write(table.io.new_output(path), rows)
     file = DataFile.from_args(
@@ -199,7 +201,12 @@ def _with_deletes(
         (
             AddSnapshotUpdate(snapshot=snapshot),
             SetSnapshotRefUpdate(
-                ref_name="main", type="branch", snapshot_id=snapshot_id, parent_snapshot_id=None
+                ref_name="main",
+                type=SnapshotRefType.BRANCH,
+                snapshot_id=snapshot_id,
+                max_ref_age_ms=None,
+                max_snapshot_age_ms=None,
+                min_snapshots_to_keep=None,
             ),
         ),
     )

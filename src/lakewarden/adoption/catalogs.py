@@ -5,7 +5,7 @@ read-only transactions, and a REST catalog is asked by GET only.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,9 +65,7 @@ def open_catalog(
 
 
 @contextmanager
-def _sql(
-    address: CatalogAddress, io: FileIO
-) -> Iterator[tuple[CatalogSurvey, Iterator[Listed]]]:
+def _sql(address: CatalogAddress, io: FileIO) -> Iterator[tuple[CatalogSurvey, Iterator[Listed]]]:
     from sqlalchemy import make_url
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
@@ -85,7 +83,8 @@ def _sql(
             rows = [*_rows(connection, name)]
     except SQLAlchemyError as error:
         raise _unreadable(public, type(getattr(error, "orig", None) or error).__name__) from None
-    survey = CatalogSurvey("sql", public, name, secret=public != _shown(url))
+    secret = bool(url.password or set(url.query) - _PLAIN_QUERY)
+    survey = CatalogSurvey("sql", public, name, secret=secret)
     listed = (
         Listed(
             f"{namespace}.{table}",
@@ -132,9 +131,11 @@ def _catalog_name(connection: "Connection", wanted: str | None) -> str:
             "the database holds no Iceberg catalog: it has no table iceberg_tables",
             hint="Is this the catalog's database?",
         )
-    found = connection.execute(
-        text("SELECT DISTINCT catalog_name FROM iceberg_tables ORDER BY 1")
-    ).scalars()
+    found: Sequence[str] = (
+        connection.execute(text("SELECT DISTINCT catalog_name FROM iceberg_tables ORDER BY 1"))
+        .scalars()
+        .all()
+    )
     # Branches of Lakewarden's own are rows of the same kind.
     names = [name for name in found if not name.startswith(("batch/", "tables/"))]
     if wanted is not None and (wanted in names or not names):
@@ -161,14 +162,16 @@ def _rows(connection: "Connection", name: str) -> Iterator[tuple[str, str, str |
         {"name": name},
     )
     for namespace, table, location, of_kind in found:
-        yield namespace, table, location, of_kind or "TABLE"
+        lies = None if location is None else str(location)
+        yield str(namespace), str(table), lies, str(of_kind or "TABLE")
 
 
 def _reader(io: FileIO, location: str) -> Callable[[], TableMetadata]:
     def read() -> TableMetadata:
         from pyiceberg.serializers import FromInputFile
 
-        return FromInputFile.table_metadata(io.new_input(location))
+        found: TableMetadata = FromInputFile.table_metadata(io.new_input(location))
+        return found
 
     return read
 
@@ -177,6 +180,7 @@ def _rest(
     address: CatalogAddress, properties: Mapping[str, str]
 ) -> tuple[CatalogSurvey, Iterator[Listed]]:
     from pyiceberg.catalog.rest import RestCatalog
+    from requests import RequestException
 
     class _Reader(RestCatalog):
         """Servers may name a FileIO that is not installed here (Nessie does); ours reads."""
@@ -207,8 +211,11 @@ def _rest(
 
     def reader(name: tuple[str, ...]) -> Callable[[], TableMetadata]:
         def read() -> TableMetadata:
-            with _told(public):
-                return catalog.load_table(name).metadata
+            try:
+                found: TableMetadata = catalog.load_table(name).metadata
+            except RequestException as error:
+                raise _unreadable(public, type(error).__name__) from None
+            return found
 
         return read
 
@@ -266,14 +273,14 @@ def _unreadable(public: str, why: str) -> CatalogUnreadable:
     )
 
 
-def _shown(url: "URL") -> str:
-    return url.render_as_string(hide_password=False)
-
-
 def _without_secrets(url: "URL") -> str:
     """The same without password, and without what else may be one."""
-    query = {key: value for key, value in url.query.items() if key in _PLAIN_QUERY}
-    return url._replace(password=None, query=query).render_as_string(hide_password=False)
+    secret = [key for key in url.query if key not in _PLAIN_QUERY]
+    return (
+        url.difference_update_query(secret)
+        ._replace(password=None)
+        .render_as_string(hide_password=False)
+    )
 
 
 def _public_url(uri: str) -> str:

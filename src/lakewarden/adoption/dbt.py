@@ -101,7 +101,10 @@ def survey_dbt(folder: Path, tables: Collection[str]) -> DbtSurvey:
         adapter, sources, models, snapshots = _by_manifest(manifest_file)
     else:
         by = "its files (there is no target/manifest.json; `dbt parse` writes one)"
-        adapter, (sources, models, snapshots) = _adapter(folder, project), _by_files(folder, project)
+        adapter, (sources, models, snapshots) = (
+            _adapter(folder, project),
+            _by_files(folder, project),
+        )
     named = {name: name if name in tables else None for name in sorted(sources)}
     found = [
         ModelFound(name, kind, _table_of(schema, name, tables), marked)

@@ -135,7 +135,9 @@ def layouts(keys: Iterable[str]) -> tuple[Sequence[Layout], Sequence[str]]:
             strange.append(key)
         else:
             by_place.setdefault((found.place, found.form), []).append(found)
-    return [_layout(place, found) for (place, _), found in sorted(by_place.items(), key=_by_place)], strange  # noqa: E501
+    return [
+        _layout(place, found) for (place, _), found in sorted(by_place.items(), key=_by_place)
+    ], strange
 
 
 def _by_place(item: tuple[tuple[str, str | None], list[Found]]) -> tuple[str, str]:
@@ -203,14 +205,20 @@ def format_of(glob: str) -> FileFormat | None:
 
 
 def survey_landing(
-    prefix: str, keys: Collection[str], tables: Sequence[Adopted], *, cut_off: bool = False
+    prefix: str,
+    keys: Collection[str],
+    tables: Sequence[Adopted],
+    *,
+    taken: Collection[str] = (),
+    cut_off: bool = False,
 ) -> LandingSurvey:
-    """What lies under a prefix, and which of the tables it could fill. keys: of the bucket."""
+    """What lies under a prefix, and which of the tables it could fill. keys: of the bucket. taken:
+    names that other datasets have."""
     found, strange = layouts(keys)
     proposals: list[Proposal] = []
     unfit: list[tuple[Layout, str]] = []
     for layout in found:
-        made = _propose(layout, tables, {one.name for one in proposals})
+        made = _propose(layout, tables, {*taken, *(one.name for one in proposals)})
         if isinstance(made, Proposal):
             proposals.append(made)
         else:
@@ -218,9 +226,7 @@ def survey_landing(
     return LandingSurvey(prefix, proposals, unfit, strange[:_SHOWN], len(strange), cut_off)
 
 
-def _propose(
-    layout: Layout, tables: Sequence[Adopted], taken: Collection[str]
-) -> Proposal | str:
+def _propose(layout: Layout, tables: Sequence[Adopted], taken: Collection[str]) -> Proposal | str:
     """A dataset, or why there is none."""
     if layout.landing is None:
         return layout.fault or "it cannot be told which part of a key is the batch"

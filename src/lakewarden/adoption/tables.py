@@ -8,7 +8,14 @@ from pyiceberg.table.metadata import TableMetadata
 
 from lakewarden.adoption.catalogs import Listed
 from lakewarden.adoption.classify import classify
-from lakewarden.adoption.model import Adopted, CatalogUnreadable, FileFacts, NotAdopted, Obstacle, Reason
+from lakewarden.adoption.model import (
+    Adopted,
+    CatalogUnreadable,
+    FileFacts,
+    NotAdopted,
+    Obstacle,
+    Reason,
+)
 
 _MANIFESTS = 40  # of data, that are read: first ones and last ones
 _FOOTERS = 2
@@ -18,7 +25,9 @@ def survey_table(listed: Listed, io: FileIO, *, bucket: str) -> Adopted | NotAdo
     """What becomes of one entry of a catalog. Raises CatalogUnreadable where nobody answered; what
     is wrong with the table is told of it."""
     if listed.read is None:
-        return NotAdopted(listed.name, [Reason(Obstacle.VIEW, "a view: its SQL is another engine's")])
+        return NotAdopted(
+            listed.name, [Reason(Obstacle.VIEW, "a view: its SQL is another engine's")]
+        )
     try:
         metadata = listed.read()
         facts = file_facts(metadata, io)
@@ -47,7 +56,9 @@ def file_facts(metadata: TableMetadata, io: FileIO) -> FileFacts:
     manifests = snapshot.manifests(io)
     data = [one for one in manifests if one.content == ManifestContent.DATA]
     deletes = [one for one in manifests if one.content == ManifestContent.DELETES]
-    chosen = data if len(data) <= _MANIFESTS else [*data[: _MANIFESTS // 2], *data[-_MANIFESTS // 2 :]]
+    chosen = (
+        data if len(data) <= _MANIFESTS else [*data[: _MANIFESTS // 2], *data[-_MANIFESTS // 2 :]]
+    )
     formats: set[str] = set()
     counted = {DataFileContent.POSITION_DELETES: 0, DataFileContent.EQUALITY_DELETES: 0}
     vectors = 0

@@ -1,6 +1,7 @@
 """boto3 clients, made in one place, and the check that they talk to the pinned account."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -119,6 +120,19 @@ def credentials(connection: Connection) -> tuple[str | None, str | None, str | N
         return None, None, None
     frozen = found.get_frozen_credentials()
     return frozen.access_key, frozen.secret_key, frozen.token
+
+
+def pyiceberg_properties(connection: Connection) -> Mapping[str, str]:
+    """The same store, and the same keys, in PyIceberg's words."""
+    access_key, secret_key, token = credentials(connection)
+    told = {
+        "s3.endpoint": connection.endpoint,
+        "s3.region": connection.region,
+        "s3.access-key-id": access_key,
+        "s3.secret-access-key": secret_key,
+        "s3.session-token": token,
+    }
+    return {key: value for key, value in told.items() if value}
 
 
 @cache

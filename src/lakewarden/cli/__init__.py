@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from lakewarden.cli import (
+    adopt,
     batch,
     dagster,
     demo,
@@ -92,6 +93,7 @@ app = typer.Typer(
     epilog="Try it first: lakewarden demo",
 )
 app.command("init")(init.init)
+app.command("adopt", short_help="Survey a lakehouse that others made.")(adopt.adopt)
 app.command("demo", short_help="Watch days published, and bad deliveries refused.")(demo.demo)
 app.add_typer(local.app, name="local")
 app.add_typer(table.app, name="table")
