@@ -7,9 +7,11 @@ properties, its snapshots' summaries, Hive's paths, files without our order of c
 
 import datetime
 import itertools
+import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,6 +55,9 @@ from pyiceberg.types import (
     TimestamptzType,
     UUIDType,
 )
+
+from lakewarden.adoption.model import Obstacle
+from lakewarden.tables.template import Level
 
 _serial = itertools.count(1)
 DAY = datetime.date(2024, 1, 1)
@@ -147,12 +152,7 @@ def _with_deletes(
     content: DataFileContent,
     equality_ids: list[int] | None,
 ) -> Table:
-    parent = table.current_snapshot()
-    assert parent is not None
-    number = next(_serial)
-    sequence = (parent.sequence_number or 0) + 1
-    base = table.location()
-    path = f"{base}/data/{number:05d}-deletes.parquet"
+    path = f"{table.location()}/data/{next(_serial):05d}-deletes.parquet"
     _write(table.io.new_output(path), rows)
     file = DataFile.from_args(
         content=content,
@@ -164,9 +164,39 @@ def _with_deletes(
         equality_ids=equality_ids,
         spec_id=0,
     )
+    kind = "equality" if equality_ids else "position"
+    return _with_file(catalog, table, file, {f"total-{kind}-deletes": str(len(rows))})
+
+
+def _with_files(
+    catalog: Catalog, table: Table, kind: FileFormat, content: DataFileContent
+) -> Table:
+    """A file of some format, which nobody is to read."""
+    file = DataFile.from_args(
+        content=content,
+        file_path=f"{table.location()}/data/{next(_serial):05d}.{kind.name.lower()}",
+        file_format=kind,
+        partition=Record(),
+        record_count=1,
+        file_size_in_bytes=1,
+        spec_id=0,
+    )
+    return _with_file(catalog, table, file, {})
+
+
+def _with_file(catalog: Catalog, table: Table, file: DataFile, told: Mapping[str, str]) -> Table:
+    """A snapshot with one more file, by hand."""
+    parent = table.current_snapshot()
+    assert parent is not None
+    number = next(_serial)
+    base, sequence = table.location(), (parent.sequence_number or 0) + 1
     snapshot_id = 9_000_000_000 + number
-    manifest = table.io.new_output(f"{base}/metadata/{number:05d}-deletes.avro")
-    with _DeleteManifest(table.spec(), table.schema(), manifest, snapshot_id, "deflate") as writer:
+    deletes = file.content != DataFileContent.DATA
+    output = table.io.new_output(f"{base}/metadata/{number:05d}-more.avro")
+    writer = (_DeleteManifest if deletes else ManifestWriterV2)(
+        table.spec(), table.schema(), output, snapshot_id, "deflate"
+    )
+    with writer:
         writer.add_entry(
             ManifestEntry.from_args(
                 status=ManifestEntryStatus.ADDED, snapshot_id=snapshot_id, data_file=file
@@ -177,22 +207,17 @@ def _with_deletes(
         2, listing, snapshot_id, parent.snapshot_id, sequence, "deflate"
     ) as manifests:
         manifests.add_manifests([*parent.manifests(table.io), writer.to_manifest_file()])
-    kind = "equality" if equality_ids else "position"
     assert parent.summary is not None
-    summary = {
-        **parent.summary.additional_properties,
-        "added-delete-files": "1",
-        f"added-{kind}-deletes": str(len(rows)),
-        "total-delete-files": "1",
-        f"total-{kind}-deletes": str(len(rows)),
-    }
     snapshot = Snapshot(
         snapshot_id=snapshot_id,
         parent_snapshot_id=parent.snapshot_id,
         sequence_number=sequence,
         timestamp_ms=parent.timestamp_ms + 1,
         manifest_list=listing.location,
-        summary=Summary(Operation.DELETE, **summary),
+        summary=Summary(
+            Operation.DELETE if deletes else Operation.APPEND,
+            **{**parent.summary.additional_properties, **told},
+        ),
         schema_id=table.schema().schema_id,
     )
     catalog.commit_table(
@@ -379,17 +404,140 @@ def empty(catalog: Catalog, name: str) -> Table:
     return catalog.create_table(name, schema=ORDERS)
 
 
+def void_partition(catalog: Catalog, name: str) -> Table:
+    """Format 1 keeps a partition field that was removed, as void."""
+    spec = PartitionSpec(PartitionField(4, 1000, DayTransform(), "at_day"))
+    table = plain(catalog, name, partition_spec=spec, properties={"format-version": "1"})
+    return _edited(catalog, table, lambda found: _make_void(found))
+
+
+def _make_void(metadata: dict[str, Any]) -> None:
+    field = {"source-id": 4, "field-id": 1000, "name": "at_day", "transform": "void"}
+    metadata["partition-specs"].append({"spec-id": 1, "fields": [field]})
+    metadata["default-spec-id"] = 1
+    metadata["partition-spec"] = [field]
+
+
+def sorted_by_transform(catalog: Catalog, name: str) -> Table:
+    return plain(catalog, name, sort_order=SortOrder(SortField(4, DayTransform())))
+
+
+def own_batch(catalog: Catalog, name: str) -> Table:
+    """A column that is called as ours, and is something else."""
+    schema = Schema(NestedField(1, "id", LongType()), NestedField(2, "_batch", LongType()))
+    table = catalog.create_table(name, schema=schema)
+    table.append(pa.table({"id": [1], "_batch": [7]}))
+    return catalog.load_table(name)
+
+
+def file_gone(catalog: Catalog, name: str) -> Table:
+    """Somebody deleted a data file of the current snapshot."""
+    table = plain(catalog, name)
+    for task in table.scan().plan_files():
+        table.io.delete(task.file.file_path)
+    return table
+
+
+def without_mapping(catalog: Catalog, name: str) -> Table:
+    return without_ids(catalog, name, mapping=False)
+
+
+def version_3(catalog: Catalog, name: str) -> Table:
+    return _edited(
+        catalog,
+        plain(catalog, name),
+        lambda found: found.update({"format-version": 3, "next-row-id": 0}),
+    )
+
+
+def unknown_type(catalog: Catalog, name: str) -> Table:
+    """A type that this release has never heard of."""
+
+    def edit(found: dict[str, Any]) -> None:
+        found["schemas"][0]["fields"][1]["type"] = "colour"
+
+    return _edited(catalog, plain(catalog, name), edit)
+
+
+def encrypted(catalog: Catalog, name: str) -> Table:
+    return plain(catalog, name, properties={"encryption.key-id": "k1"})
+
+
+def metadata_gone(catalog: Catalog, name: str) -> Table:
+    table = plain(catalog, name)
+    table.io.delete(table.metadata_location)
+    return table
+
+
+def deletion_vector(catalog: Catalog, name: str) -> Table:
+    """A delete file in Puffin, as format 3 has them."""
+    return _with_files(
+        catalog, plain(catalog, name), FileFormat.PUFFIN, DataFileContent.POSITION_DELETES
+    )
+
+
+def avro_files(catalog: Catalog, name: str) -> Table:
+    return _with_files(catalog, plain(catalog, name), FileFormat.AVRO, DataFileContent.DATA)
+
+
+def _edited(catalog: Catalog, table: Table, edit: Callable[[dict[str, Any]], None]) -> Table:
+    """What another release of Iceberg would have written: the metadata file, edited."""
+    with table.io.new_input(table.metadata_location).open() as stream:
+        metadata = json.loads(stream.read())
+    edit(metadata)
+    with table.io.new_output(table.metadata_location).create(overwrite=True) as output:
+        output.write(json.dumps(metadata).encode())
+    return table
+
+
 @dataclass(frozen=True)
 class Foreign:
-    """How a table is made, what becomes of it, and why it goes no further."""
+    """How a table is made, and what becomes of it."""
 
     make: Callable[[Catalog, str], Table]
-    level: str | None  # the highest that it may have; None: it is not adopted
-    reasons: frozenset[str] = frozenset()
+    level: Level | None  # the highest that it may have; None: it is not adopted
+    reasons: frozenset[Obstacle] = frozenset()  # why it goes no further
+    read_by_both: bool = True  # by DuckDB and by PyIceberg, and alike
 
 
-def _of(make: Callable[[Catalog, str], Table], level: str | None, *reasons: str) -> Foreign:
-    return Foreign(make, level, frozenset(reasons))
+def _observed(make: Callable[[Catalog, str], Table], *why: Obstacle, both: bool = True) -> Foreign:
+    return Foreign(make, Level.OBSERVED, frozenset(why), both)
 
 
-FOREIGN: Mapping[str, Foreign] = {}
+def _loaded(make: Callable[[Catalog, str], Table]) -> Foreign:
+    return Foreign(make, Level.LOADED)
+
+
+def _refused(make: Callable[[Catalog, str], Table], *why: Obstacle) -> Foreign:
+    return Foreign(make, None, frozenset(why), read_by_both=False)
+
+
+FOREIGN: Mapping[str, Foreign] = {
+    "plain": _loaded(plain),
+    "bucketed": _loaded(bucketed),
+    "position_deletes": _loaded(position_deletes),
+    "compacted": _loaded(compacted),
+    "without_ids": _loaded(without_ids),
+    "renamed_without_ids": _loaded(renamed_without_ids),
+    "spark_like": _loaded(spark_like),
+    "dropped_column": _loaded(dropped_column),
+    "evolved_partitions": _loaded(evolved_partitions),
+    "with_refs": _loaded(with_refs),
+    "empty": _loaded(empty),
+    "equality_deletes": _observed(equality_deletes, Obstacle.EQUALITY_DELETES, both=False),
+    "nested": _observed(nested, Obstacle.COLUMN_TYPES),
+    "odd_names": _observed(odd_names, Obstacle.COLUMN_NAMES),
+    "twins": _observed(twins, Obstacle.COLUMN_NAMES, Obstacle.TWIN_COLUMNS, both=False),
+    "void_partition": _observed(void_partition, Obstacle.PARTITIONS),
+    "sorted_by_transform": _observed(sorted_by_transform, Obstacle.SORT_ORDER),
+    "own_batch": _observed(own_batch, Obstacle.OUR_COLUMNS),
+    "file_gone": _observed(file_gone, Obstacle.FILES_MISSING, both=False),
+    "without_mapping": _refused(without_mapping, Obstacle.NO_FIELD_IDS),
+    "version_3": _refused(version_3, Obstacle.FORMAT_VERSION),
+    "unknown_type": _refused(unknown_type, Obstacle.METADATA),
+    "metadata_gone": _refused(metadata_gone, Obstacle.METADATA),
+    "deletion_vector": _refused(deletion_vector, Obstacle.FORMAT_VERSION),
+    "avro_files": _refused(avro_files, Obstacle.FILE_FORMAT),
+    "encrypted": _refused(encrypted, Obstacle.ENCRYPTED),
+    "Odd-Name": _refused(plain, Obstacle.NAME),
+}

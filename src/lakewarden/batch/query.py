@@ -35,7 +35,8 @@ class QueryTooBig(Failed):
 def open_pin(config: DuckConfig, pin: Pin) -> "Iterator[DuckDBPyConnection]":
     """A session with a view for each table of the pin: `namespace.table`, and the bare name where
     only one table has it. DuckDB reads each table's metadata now, and data when they are asked for.
-    Raises StorageUnavailable."""
+    A table that cannot be read (somebody else's, of a newer format) stops only queries that ask
+    for it. Raises StorageUnavailable."""
     with connect(config, extensions=EXTENSIONS) as connection:
         with _told():
             _make_views(connection, pin)
@@ -46,11 +47,34 @@ def _make_views(connection: "DuckDBPyConnection", pin: Pin) -> None:
     bare = Counter(name.rpartition(".")[2] for name in pin.tables)
     for name, location in pin.tables.items():
         namespace, _, table = name.rpartition(".")
-        select = scan(connection, location)
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {identifier(namespace)}")
-        connection.execute(f"CREATE VIEW {identifier(namespace)}.{identifier(table)} AS {select}")
+        view = f"{identifier(namespace)}.{identifier(table)}"
+        select = _make_view(connection, view, name, location)
         if bare[table] == 1:
             connection.execute(f"CREATE VIEW {identifier(table)} AS {select}")
+
+
+def _make_view(connection: "DuckDBPyConnection", view: str, name: str, location: str) -> str:
+    """A view of a table, and its SQL; where it cannot be read, one that says so when it is asked."""
+    import duckdb
+    from pyiceberg.exceptions import ValidationError
+
+    try:
+        select = scan(connection, location)
+        connection.execute(f"CREATE VIEW {view} AS {select}")
+    except duckdb.HTTPException as error:
+        if error.status_code != 404:
+            raise
+        why = "a file of its metadata is gone"
+    except (duckdb.IOException, duckdb.InterruptException):
+        raise  # the store is away, or somebody waits for the end
+    except (duckdb.Error, ValidationError):
+        why = "neither its format nor its types are known to DuckDB and PyIceberg here"
+    else:
+        return select
+    select = f"SELECT error({literal(f'{name} cannot be read: {why}')})"
+    connection.execute(f"CREATE VIEW {view} AS {select}")
+    return select
 
 
 def read_only(connection: "DuckDBPyConnection", pin: Pin) -> None:
