@@ -55,7 +55,7 @@ def _make_views(connection: "DuckDBPyConnection", pin: Pin) -> None:
 
 
 def _make_view(connection: "DuckDBPyConnection", view: str, name: str, location: str) -> str:
-    """A view of a table, and its SQL; where it cannot be read, one that says so when it is asked."""
+    """A view of a table, and its SQL; of one that cannot be read a view that says so."""
     import duckdb
     from pyiceberg.exceptions import ValidationError
 
