@@ -430,6 +430,14 @@ def own_batch(catalog: Catalog, name: str) -> Table:
     return catalog.load_table(name)
 
 
+def look_alike(catalog: Catalog, name: str) -> Table:
+    """Somebody else's loader has the same idea: its batches must never be taken for ours."""
+    schema = Schema(NestedField(1, "id", LongType()), NestedField(2, "_batch", StringType()))
+    table = catalog.create_table(name, schema=schema)
+    table.append(pa.table({"id": [1], "_batch": ["2024-01-01"]}))
+    return catalog.load_table(name)
+
+
 def file_gone(catalog: Catalog, name: str) -> Table:
     """Somebody deleted a data file of the current snapshot."""
     table = plain(catalog, name)
@@ -531,6 +539,7 @@ FOREIGN: Mapping[str, Foreign] = {
     "void_partition": _observed(void_partition, Obstacle.PARTITIONS),
     "sorted_by_transform": _observed(sorted_by_transform, Obstacle.SORT_ORDER),
     "own_batch": _observed(own_batch, Obstacle.OUR_COLUMNS),
+    "look_alike": _observed(look_alike, Obstacle.OUR_COLUMNS),
     "file_gone": _observed(file_gone, Obstacle.FILES_MISSING, both=False),
     "without_mapping": _refused(without_mapping, Obstacle.NO_FIELD_IDS),
     "version_3": _refused(version_3, Obstacle.FORMAT_VERSION),

@@ -17,9 +17,12 @@ from botocore.exceptions import ClientError
 from pyiceberg.catalog.sql import SqlCatalog
 
 from lakewarden.aws.clients import Connection, pyiceberg_properties, s3_client
+from lakewarden.lake.apply import TableDrifted
 from lakewarden.local.layout import Layout, write_private
 from lakewarden.local.overlay import ADMIN_ACTIONS
 from lakewarden.local.stack import StackConfig, up
+from lakewarden.tables.levels import LevelTooLow
+from lakewarden.wiring import Project, open_project
 from tests.contract import foreign
 from tests.fakes.rest_catalog import RestCatalogServer
 from tests.stack import throw_away
@@ -169,8 +172,12 @@ def test_a_folder_that_is_there_stays_as_it_is(house: Lakehouse, tmp_path: Path)
     assert not [*(tmp_path / "mine").iterdir()]
 
 
+def rows(project: Project, sql: str) -> list[tuple[object, ...]]:
+    with project.session(project.pin()) as session:
+        return session.execute(sql).fetchall()
+
+
 def test_what_was_adopted_is_a_project_that_only_looks(house: Lakehouse, adopted: Path) -> None:
-    project = ("--project", str(adopted))
     assert sorted(p.name for p in adopted.rglob("*.yaml")) == [
         "shop.customers.yaml",
         "shop.orders.yaml",
@@ -179,46 +186,71 @@ def test_what_was_adopted_is_a_project_that_only_looks(house: Lakehouse, adopted
     report = (adopted / "REPORT.md").read_text("utf-8")
     assert "3 of 4 tables can be adopted" in report
     assert "`format-version`" in report
-    catalog = adopted / "lakewarden.toml"
-    assert 'name = "prod"' in catalog.read_text("utf-8")
-    assert house.run("table", "drift", *project) == []
-    assert house.run("table", "plan", *project) == []
-    (row,) = house.run("query", "SELECT count(*) AS n FROM shop.customers", *project)
-    assert row == {"n": 13}
-    before = house.state()["objects"]
-    told = house.run("batch", "run", "orders", "2024-03-01", *project)
-    assert told["error"]["code"] == "level-too-low"
-    assert "level: loaded" in told["error"]["hint"]
-    warehouse = {one for one in house.state()["objects"] if one[0].startswith("wh/")}  # type: ignore[attr-defined]
-    assert warehouse == {one for one in before if one[0].startswith("wh/")}  # type: ignore[attr-defined]
+    project = open_project(adopted)
+    before = house.state()
+    assert not project.drift()
+    assert not any(project.plan_tables())
+    assert rows(project, "SELECT count(*) FROM shop.customers") == [(13,)]
+    assert project.lake.publications() == ()
+    assert house.state()["objects"] == before["objects"]
+    with pytest.raises(LevelTooLow) as caught:
+        project.run("orders", "2024-03-01")
+    assert "level: loaded" in str(caught.value.hint)
+    assert project.apply_tables() is None
+    assert warehouse(house.state()) == warehouse(before)
 
 
-def test_a_table_is_raised_and_takes_batches(house: Lakehouse, adopted: Path) -> None:
-    project = ("--project", str(adopted))
-    old = house.run("query", "SELECT * FROM shop.orders ORDER BY id", *project)
+def warehouse(state: Mapping[str, Any]) -> set[tuple[str, ...]]:
+    """What belongs to the tables; the rest are our records."""
+    return {one for one in state["objects"] if one[0].startswith("wh/")}
+
+
+def test_a_table_is_raised_and_takes_batches(adopted: Path) -> None:
+    looking = open_project(adopted)
+    old = rows(looking, "FROM shop.orders ORDER BY id")
     template = adopted / "tables" / "shop.orders.yaml"
     template.write_text(template.read_text("utf-8").replace("level: observed", "level: loaded"))
-    refused = house.run("batch", "run", "orders", "2024-03-01", *project)
-    assert refused["error"]["code"] == "table-drifted"
-    (plan,) = house.run("table", "plan", *project)
-    assert plan["changes"] == [
-        "add optional _batch string",
-        "add optional _file string",
-        "add optional _line long",
-    ]
-    assert house.run("table", "apply", *project)["tables"] == ["shop.orders"]
+    project = open_project(adopted)
+    with pytest.raises(TableDrifted, match="missing-column of _batch"):
+        project.run("orders", "2024-03-01")
+    changes = {one.identifier: [c.describe() for c in one.changes] for one in project.plan_tables()}
+    assert changes == {
+        "shop.customers": [],
+        "shop.orders": [
+            "add optional _batch string",
+            "add optional _file string",
+            "add optional _line long",
+        ],
+        "shop.places": [],
+    }
+    applied = project.apply_tables()
+    assert applied and applied.tables.keys() == {"shop.orders"}
     for day in ("2024-03-01", "2024-03-02"):
-        told = house.run("batch", "run", "orders", day, *project)
-        assert told["outcome"] == "published", told
-    rows = "SELECT * EXCLUDE (_batch, _file, _line) FROM shop.orders"
-    assert house.run("query", f"{rows} WHERE _batch IS NULL ORDER BY id", *project) == old
-    loaded = house.run("query", "SELECT id, _batch FROM shop.orders WHERE _line = 2", *project)
-    assert sorted(row["_batch"] for row in loaded) == ["2024-03-01", "2024-03-02"]
-    gone = house.run("batch", "unpublish", "orders", "2024-03-01", "--reason", "why", *project)
-    assert gone["outcome"] == "published", gone
-    (left,) = house.run("query", "SELECT count(*) n, count(_batch) b FROM shop.orders", *project)
-    assert left == {"n": 16, "b": 1}
-    assert house.run("table", "drift", *project) == []
+        assert project.run("orders", day).status == "published"
+    theirs = "SELECT * EXCLUDE (_batch, _file, _line) FROM shop.orders WHERE _batch IS NULL"
+    assert rows(project, f"{theirs} ORDER BY id") == old
+    loaded = rows(project, "SELECT _batch FROM shop.orders WHERE _line = 2 ORDER BY 1")
+    assert loaded == [("2024-03-01",), ("2024-03-02",)]
+    assert project.unpublish("orders", ["2024-03-01"], reason="why").status == "published"
+    assert rows(project, "SELECT count(*), count(_batch) FROM shop.orders") == [(16, 1)]
+    assert rows(project, f"{theirs} ORDER BY id") == old
+    assert not project.drift()
+    template.write_text(template.read_text("utf-8").replace("level: loaded", "level: observed"))
+    lowered = open_project(adopted)
+    assert not lowered.drift()
+    with pytest.raises(LevelTooLow):
+        lowered.unpublish("orders", ["2024-03-02"], reason="why")
+
+
+def test_what_took_batches_is_adopted_as_such(
+    house: Lakehouse, adopted: Path, tmp_path: Path
+) -> None:
+    del adopted  # it has loaded into orders by now
+    told = house.adopt(tmp_path / "again")
+    (orders,) = [one for one in told["tables"] if one["table"] == "shop.orders"]
+    assert (orders["level"], orders["notes"]) == ("loaded", ["batches were added to it before"])
+    text = (tmp_path / "again" / "tables" / "shop.orders.yaml").read_text("utf-8")
+    assert "_batch" not in text
 
 
 def test_the_dbt_project_is_read_and_not_run(house: Lakehouse, tmp_path: Path) -> None:

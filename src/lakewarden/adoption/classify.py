@@ -95,7 +95,7 @@ def _template(table: str, metadata: TableMetadata) -> Template:
     return Template(
         namespace=namespace,
         name=name,
-        columns=tuple(_column(field) for field in metadata.schema().fields),
+        columns=tuple(_column(field) for field in _theirs(metadata.schema())),
         partition_spec=tuple(
             PartitionColumn(_source(metadata.schema(), part), str(part.transform))
             for part in metadata.spec().fields
@@ -108,6 +108,25 @@ def _template(table: str, metadata: TableMetadata) -> Template:
         source=None,
         load_dataset=None,
         level=Level.OBSERVED,
+    )
+
+
+def _theirs(schema: Schema) -> Sequence[NestedField]:
+    """The columns without those that loading has added before, which no template names."""
+    ours = {column.name for column in ADDED_COLUMNS} if _took_batches(schema) else set()
+    return [field for field in schema.fields if field.name not in ours]
+
+
+def _took_batches(schema: Schema) -> bool:
+    """Whether all three are there as loading adds them, described as it does: what only looks alike
+    may hold keys of somebody else's batches, and those would be replaced by ours."""
+    found = {field.name: field for field in schema.fields}
+    return all(
+        column.name in found
+        and spell(found[column.name].field_type) == column.type
+        and found[column.name].optional
+        and found[column.name].doc == column.description
+        for column in ADDED_COLUMNS
     )
 
 
@@ -171,16 +190,11 @@ def _columns(schema: Schema) -> Iterator[Reason]:
             Obstacle.TWIN_COLUMNS,
             f"names that differ by case only ({_some(twins)}): DuckDB calls the second otherwise",
         )
-    for column in ADDED_COLUMNS:
-        for field in schema.fields:
-            if field.name == column.name and (
-                spell(field.field_type) != column.type or field.required
-            ):
-                yield Reason(
-                    Obstacle.OUR_COLUMNS,
-                    f"a column {field.name} of its own ({spell(field.field_type)}"
-                    f"{', required' if field.required else ''})",
-                )
+    if not _took_batches(schema) and (taken := [name for name in names if name in ours]):
+        yield Reason(
+            Obstacle.OUR_COLUMNS,
+            f"{_some(taken)} of its own, which loading would take for what it writes itself",
+        )
 
 
 def _is_loadable(field: NestedField) -> bool:
@@ -229,6 +243,8 @@ def _location(metadata: TableMetadata, bucket: str) -> Iterator[Reason]:
 def _notes(metadata: TableMetadata, files: FileFacts) -> Iterator[str]:
     if FIELD_IDS in metadata.properties:
         yield "Lakewarden made or changed it before; the project that did may still write to it"
+    if _took_batches(metadata.schema()):
+        yield "batches were added to it before"
     if metadata.format_version == 1:
         yield "Iceberg's format 1"
     if files.position_deletes:

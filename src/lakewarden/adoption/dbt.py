@@ -200,7 +200,7 @@ def _changes(
         names = ", ".join(one.name for one in written)
         yield (
             f"models that write tables of this catalog: {names}. Each needs `meta: {{lake: {{table:"
-            " …, write: all|batch}}}`, and its table the level owned (its template without `level`)"
+            " …, write: all|batch}}`, and its table the level owned (its template without `level`)"
         )
     if incremental := [one.name for one in models if one.materialized == "incremental"]:
         yield (

@@ -226,7 +226,7 @@ def _landing(landing: LandingSurvey) -> Iterator[str]:
     if landing.strange_count:
         yield ""
         keys = ", ".join(_code(key) for key in landing.strange)
-        yield f"{landing.strange_count} objects fit no layout, such as {keys}."
+        yield f"Objects that fit no layout: {landing.strange_count}, such as {keys}."
 
 
 def _layout(layout: Layout, becomes: str) -> str:

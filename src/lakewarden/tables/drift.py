@@ -22,7 +22,7 @@ from lakewarden.tables.properties import (
     expected_properties,
     recorded_field_ids,
 )
-from lakewarden.tables.template import Column, Level, Template
+from lakewarden.tables.template import ADDED_COLUMNS, Column, Level, Template
 from lakewarden.tables.types import spell
 
 WATCHED = ("write.", "commit.", "history.", "gc.", "schema.")
@@ -105,9 +105,16 @@ def _columns(template: Template, table: Table) -> Iterator[Finding]:
             expected = (recorded or {}).get(column.name, field.field_id)
             yield from _column(column, field, expected, described=ours)
     for name, field in fields.items():
+        if not ours and _is_added(field):
+            continue  # batches were added, whatever the level is now
         yield Finding(
             FindingKind.EXTRA_COLUMN, name, "no such column", _extra(field, recorded or {})
         )
+
+
+def _is_added(field: NestedField) -> bool:
+    added = {column.name: column for column in ADDED_COLUMNS}.get(field.name)
+    return added is not None and field.optional and spell(field.field_type) == added.type
 
 
 def _noted(template: Template) -> Mapping[str, int]:
