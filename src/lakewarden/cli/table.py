@@ -1,5 +1,6 @@
 """lakewarden table: templates against the catalog."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +37,7 @@ def list_(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
                 {
                     "table": name,
                     "dataset": one.load_dataset,
+                    "level": str(one.level),
                     "columns": len(one.columns),
                     "description": one.description,
                 }
@@ -46,12 +48,17 @@ def list_(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
         show_table(
             ["table", "filled by", "columns", "description"],
             [
-                (name, one.load_dataset or "dbt", len(one.columns), one.description)
+                (name, _filled_by(one), len(one.columns), one.description)
                 for name, one in found.items()
             ],
             right=["columns"],
             flex=["description"],
         )
+
+
+def _filled_by(template: "Template") -> str:
+    others = {"observed": "others", "loaded": f"others, and {template.load_dataset}"}
+    return others.get(template.level) or template.load_dataset or "dbt"
 
 
 @app.command("show", epilog="Example: lakewarden table show raw.flights")
@@ -81,6 +88,7 @@ def show(
         show_json(
             {
                 "table": template.identifier,
+                "level": str(template.level),
                 "columns": columns,
                 "partitions": partitions,
                 "order": order,
@@ -115,7 +123,14 @@ def plan(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fals
         say(one.identifier)
         for change in one.changes:
             say(f"  {change.describe()}")
-    say("Next: lakewarden table apply" if plans else "Every table is what its template says.")
+    say("Next: lakewarden table apply" if plans else _nothing(opened.templates.values()))
+
+
+def _nothing(templates: "Iterable[Template]") -> str:
+    """Of tables that are not ours a plan does not tell whether they differ."""
+    if all(one.level == "owned" for one in templates):
+        return "Every table is what its template says."
+    return "Every table of ours is what its template says. (Of others: lakewarden table drift)"
 
 
 @app.command("apply", epilog="Example: lakewarden table apply")
@@ -131,7 +146,7 @@ def apply(project: ProjectDir = None, env: EnvName = None, as_json: AsJson = Fal
             }
         )
     elif publication is None:
-        say("Nothing to do: every table is what its template says.")
+        say(f"Nothing to do: {_nothing(opened.templates.values()).lower()}")
     else:
         tables = publication.tables
         say(

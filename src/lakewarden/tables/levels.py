@@ -22,6 +22,6 @@ _HINTS = {
     Level.OBSERVED: None,
     Level.LOADED: "If batches are to be added to a table that others made, write `level: loaded`"
     " in its template, then `lakewarden table plan` and `table apply`.",
-    Level.OWNED: "If nobody else writes or changes the table any more, leave `level` out of its"
-    " template; `lakewarden table plan` shows what that would change.",
+    Level.OWNED: "What others made is theirs to change. If nobody else writes or changes the table"
+    " any more, leave `level` out of its template; `lakewarden table plan` shows what that changes.",
 }
