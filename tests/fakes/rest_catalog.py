@@ -45,7 +45,10 @@ class RestCatalogServer:
         match parts:
             case ["iceberg", "main", "v1", "config"]:
                 # As Nessie does, it names a FileIO that the client may not have.
-                overrides = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO"}
+                overrides = {
+                    "py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO",
+                    "nessie.is-nessie-catalog": "true",
+                }
                 return {"defaults": {}, "overrides": overrides, "endpoints": _ENDPOINTS}
             case ["iceberg", "main", "v1", "namespaces"]:
                 return {"namespaces": [] if "parent=" in path else [[one] for one in spaces]}

@@ -28,7 +28,7 @@ from lakewarden.adoption.model import (
     Reason,
     Survey,
 )
-from lakewarden.adoption.render import files_of, settings_text, template_text
+from lakewarden.adoption.render import SECRET_VARIABLE, files_of, settings_text, template_text
 from lakewarden.errors import LakewardenError
 from lakewarden.tables.template import (
     Column,
@@ -249,10 +249,24 @@ def survey(uri: str = "sqlite:////srv/c.db", *, secret: bool = False, name: str 
 
 def test_the_settings_name_the_variable_for_a_secret() -> None:
     text = settings_text(survey("postgresql://me@db/x", secret=True))
-    assert "LAKEWARDEN__ENV__PROD__CATALOG__URI" in text
     found = tomllib.loads(text)
-    assert found["env"]["prod"]["catalog"]["uri"] == "postgresql://me@db/x"
+    catalog = found["env"]["prod"]["catalog"]
+    assert catalog["uri"] == "postgresql://me@db/x"
+    assert catalog["password"] == {"env": SECRET_VARIABLE}
     assert found["dataset"]["orders"]["tables"] == {"shop.orders": "orders_*.csv"}
+
+
+def test_a_nessie_is_told_by_its_own_address() -> None:
+    uri = "http://nessie:19120/iceberg/main"
+    rest = CatalogSurvey("rest", uri, "lake", secret=True)
+    found = tomllib.loads(settings_text(replace(survey(), catalog=rest)))
+    assert found["env"]["prod"]["catalog"] == {
+        "type": "nessie",
+        "uri": "http://nessie:19120",
+        "warehouse": "lake",
+        "main": "main",
+        "token": {"env": SECRET_VARIABLE},
+    }
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))

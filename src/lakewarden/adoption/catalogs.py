@@ -4,7 +4,6 @@ Nothing is written, and not by promise alone: an SQLite file is opened with mode
 read-only transactions, and a REST catalog is asked by GET only.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -200,13 +199,13 @@ def _rest(
     with _told(public):
         catalog = _Reader("adopted", **given)
         names = [*_rest_names(catalog)]
-    nessie = bool(re.search(r"/iceberg/[^/]+/?$", urlsplit(address.uri).path))
+    nessie = catalog.properties.get("nessie.is-nessie-catalog") == "true"
     survey = CatalogSurvey(
         "rest",
         public,
         address.name or "",
         secret=bool(address.token) or public != address.uri,
-        note="" if nessie else "its address is not of the form that Nessie's has, …/iceberg/main",
+        note="" if nessie else "it does not say that it is Nessie: a project can work on no other",
     )
 
     def reader(name: tuple[str, ...]) -> Callable[[], TableMetadata]:

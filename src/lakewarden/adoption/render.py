@@ -116,7 +116,9 @@ def _settings(survey: Survey) -> Iterator[str]:
     yield f"region = {_toml(place.region)}"
     yield f"bucket = {_toml(place.bucket)}"
     yield f"warehouse = {_toml(place.warehouse)}"
-    yield from _catalog(place.env, catalog)
+    if catalog.note:
+        yield f"# {_comment(catalog.note)}"
+    yield _catalog(catalog)
     for landing in survey.landings:
         for one in landing.proposals:
             yield ""
@@ -132,17 +134,23 @@ def _settings(survey: Survey) -> Iterator[str]:
             yield f"tables = {{ {globs} }}"
 
 
-def _catalog(env: str, catalog: CatalogSurvey) -> Iterator[str]:
+SECRET_VARIABLE = "LAKEWARDEN_CATALOG_SECRET"  # noqa: S105  # the name of one
+"""The variable that the settings name for what was left out of the catalog's address."""
+
+
+def _catalog(catalog: CatalogSurvey) -> str:
+    if catalog.kind == "sql":
+        told = {"type": "sql", "uri": catalog.uri, "name": catalog.name}
+        kept_as = "password"
+    else:
+        base, _, ref = catalog.uri.rstrip("/").partition("/iceberg")
+        told = {"type": "nessie", "uri": base, "warehouse": catalog.name or None}
+        told["main"] = ref.strip("/") or None
+        kept_as = "token"
+    plain = [f"{key} = {_toml(value)}" for key, value in told.items() if value]
     if catalog.secret:
-        variable = f"LAKEWARDEN__ENV__{env}__CATALOG__URI".upper()
-        yield f"# With its password the address comes by the variable {variable}."
-    if catalog.kind == "rest":
-        yield "# A REST catalog is read by adopt; a project works on it where it is Nessie."
-        yield f'catalog = {{ type = "nessie", uri = {_toml(catalog.uri)} }}'
-        return
-    yield (
-        f'catalog = {{ type = "sql", uri = {_toml(catalog.uri)}, name = {_toml(catalog.name)} }}'
-    )
+        plain.append(f"{kept_as} = {{ env = {_toml(SECRET_VARIABLE)} }}")
+    return f"catalog = {{ {', '.join(plain)} }}"
 
 
 def _toml(text: str) -> str:

@@ -15,7 +15,7 @@ from lakewarden.errors import WrongUsage
 if TYPE_CHECKING:
     from lakewarden.adoption.catalogs import CatalogAddress
     from lakewarden.adoption.model import LandingSurvey, Survey
-    from lakewarden.wiring import AdoptAsked
+    from lakewarden.wiring import AdoptAsked, Project
 
 
 class AdoptIncomplete(WrongUsage):
@@ -118,13 +118,24 @@ def adopt(
 def _of_env(
     project: Path | None, env: str | None, catalog: "CatalogAddress | None", *, as_json: bool
 ) -> "AdoptAsked":
-    from lakewarden.adoption.catalogs import CatalogAddress
     from lakewarden.wiring import AdoptAsked
 
     opened = open_project(project, env, as_json=as_json)
     chosen = opened.env
-    address = catalog or CatalogAddress(opened.settings.catalog_uri(chosen), chosen.catalog.name)
+    address = catalog or _address_of(opened)
     return AdoptAsked("", opened.env_name, opened.connection, address, chosen.bucket)
+
+
+def _address_of(opened: "Project") -> "CatalogAddress":
+    from lakewarden.adoption.catalogs import CatalogAddress
+    from lakewarden.settings import NessieCatalogSettings
+
+    catalog = opened.env.catalog
+    if isinstance(catalog, NessieCatalogSettings):
+        token = opened.reveal(catalog.token) if catalog.token else None
+        uri = f"{opened.catalog_uri()}/iceberg/{catalog.main}"
+        return CatalogAddress(uri, catalog.warehouse, token)
+    return CatalogAddress(opened.catalog_uri(), catalog.name)
 
 
 def _of_options(

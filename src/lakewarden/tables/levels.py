@@ -23,5 +23,5 @@ _HINTS = {
     Level.LOADED: "If batches are to be added to a table that others made, write `level: loaded`"
     " in its template, then `lakewarden table plan` and `table apply`.",
     Level.OWNED: "What others made is theirs to change. If nobody else writes or changes the table"
-    " any more, leave `level` out of its template; `lakewarden table plan` shows what that changes.",
+    " any more, leave `level` out of its template; `lakewarden table plan` shows what follows.",
 }
