@@ -63,6 +63,10 @@ ABOUT = {
     "env.NAME.catalog[sql].password": (
         "The password, where `uri` has none. In the file only as a reference. Never printed."
     ),
+    "env.NAME.catalog[sql].name": (
+        "What the catalog is called in its database (`catalog_name` of PyIceberg's rows). Another"
+        " than `main` where others made it; one project a database."
+    ),
     "env.NAME.catalog[nessie].type": "The kind of catalog.",
     "env.NAME.catalog[nessie].uri": (
         'Where Nessie is: `http://host:19120`, without a path. Left out for `account = "local"`,'

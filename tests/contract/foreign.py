@@ -94,7 +94,7 @@ def orders(ids: Sequence[int]) -> pa.Table:
 
 def plain(catalog: Catalog, name: str, **how: object) -> Table:
     """No `_batch`, two appends."""
-    table = catalog.create_table(name, schema=ORDERS, **how)  # type: ignore[arg-type]
+    table = catalog.create_table(name, schema=ORDERS, **how)  # type: ignore[arg-type]  # as it is told
     table.append(orders(range(1, 11)))
     table.append(orders(range(11, 16)))
     return catalog.load_table(name)

@@ -78,7 +78,7 @@ class RestCatalogServer:
             def do_POST(self) -> None:
                 self._reply(None)
 
-            do_PUT = do_DELETE = do_POST  # noqa: N815
+            do_PUT = do_DELETE = do_POST  # noqa: N815  # as above
 
             def _reply(self, found: object | None) -> None:
                 server.methods.add(self.command)

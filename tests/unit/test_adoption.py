@@ -49,7 +49,7 @@ words = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
 
 def template(name: str, **more: object) -> Template:
     made = Template("shop", name, (Column("id", "long"),), (), (), {}, {}, "", None, None)
-    return replace(made, level=Level.OBSERVED, **more)  # type: ignore[arg-type]
+    return replace(made, level=Level.OBSERVED, **more)  # type: ignore[arg-type]  # its own
 
 
 def table(name: str, level: Level = Level.LOADED, *reasons: Reason) -> Adopted:

@@ -194,7 +194,7 @@ def test_a_variable_overrides_its_key(
     value = kind if path[-1] == "type" else SAMPLES.get(path[-1], "other")
     if path[-1] in ("profile", "role_arn"):  # the local stack takes none
         monkeypatch.setenv("LAKEWARDEN__ENV__DEV__ACCOUNT", SAMPLES["account"])
-    monkeypatch.setenv(key.variable.replace("NAME", names.get(first, "").upper()), value)
+    monkeypatch.setenv(key.variable.replace("NAME", names.get(first, "").upper(), 1), value)
     found: object = load_settings(tmp_path)
     for part in path:
         found = found[part] if isinstance(found, dict) else getattr(found, part)

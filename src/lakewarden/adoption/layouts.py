@@ -66,11 +66,9 @@ def take_apart(key: str) -> Found | None:
             return found
     dated = _IN_NAME.search(name)
     if dated and folders and _is_date(dated[1].replace("-", "")):
-        before = "/".join(folders)
-        return Found(
-            f"{before}/", None, None, dated[1], name, "the date is in the names of files, not in"
-            " a folder of its own"
-        )  # fmt: skip
+        place = "".join(f"{folder}/" for folder in folders)
+        fault = "the date is in the names of files, not in a folder of its own"
+        return Found(place, None, None, dated[1], name, fault)
     return None
 
 
@@ -94,12 +92,11 @@ def _over_folders(folders: Sequence[str], at: int, name: str) -> Found | None:
     if not _is_date(year["y"] + "".join(parts)):
         return None
     before = "".join(f"{folder}/" for folder in folders[:at])
-    form = "date" if len(parts) == 2 else "month"
+    form, shape = ("date", "YYYY/MM/DD/") if len(parts) == 2 else ("month", "YYYY/MM/")
     rest = (*folders[at + 1 + len(parts) :], name)
     fault = f"the {'day' if form == 'date' else 'month'} stands in {len(parts) + 1} folders"
     batch = "-".join((year["y"], *parts))
-    return Found(f"{before}YYYY/MM/{'DD/' * (form == 'date')}", form, None, batch, "/".join(rest),
-                 fault)  # fmt: skip
+    return Found(f"{before}{shape}", form, None, batch, "/".join(rest), fault)
 
 
 def _without_hyphens(folder: str, folders: Sequence[str], at: int, name: str) -> Found | None:
@@ -109,7 +106,8 @@ def _without_hyphens(folder: str, folders: Sequence[str], at: int, name: str) ->
     form = "date" if match["d"] else "month"
     before = "".join(f"{one}/" for one in folders[:at]) + (match[1] or "")
     shape = "YYYYMMDD" if match["d"] else "YYYYMM"
-    fault = f"a {form} without hyphens; a batch key is written {'YYYY-MM-DD' if match['d'] else 'YYYY-MM'}"  # noqa: E501
+    written = "YYYY-MM-DD" if match["d"] else "YYYY-MM"
+    fault = f"a {form} without hyphens; a batch key is written {written}"
     batch = "-".join(filter(None, (match["y"], match["m"], match["d"])))
     rest = "/".join((*folders[at + 1 :], name))
     return Found(f"{before}{shape}/", form, None, batch, rest, fault)

@@ -139,13 +139,13 @@ SECRET_VARIABLE = "LAKEWARDEN_CATALOG_SECRET"  # noqa: S105  # the name of one
 
 
 def _catalog(catalog: CatalogSurvey) -> str:
+    told: dict[str, str]
     if catalog.kind == "sql":
         told = {"type": "sql", "uri": catalog.uri, "name": catalog.name}
         kept_as = "password"
     else:
         base, _, ref = catalog.uri.rstrip("/").partition("/iceberg")
-        told = {"type": "nessie", "uri": base, "warehouse": catalog.name or None}
-        told["main"] = ref.strip("/") or None
+        told = {"type": "nessie", "uri": base, "warehouse": catalog.name, "main": ref.strip("/")}
         kept_as = "token"
     plain = [f"{key} = {_toml(value)}" for key, value in told.items() if value]
     if catalog.secret:
