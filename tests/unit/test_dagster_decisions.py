@@ -249,7 +249,7 @@ def test_the_chart_shows_what_main_holds() -> None:
         one(1, "2024-01-01", 5),
     ]
     assert chart(newest_first).splitlines()[2:] == [
-        f"| 2024-01-01 | 5 | {'█' * 15} |",
-        f"| 2024-01-02 | 10 | {'█' * 30} |",
+        f"| 2024-01-01 | 5 | {'█' * 10} |",
+        f"| 2024-01-02 | 10 | {'█' * 20} |",
     ]
     assert chart([]).count("\n") == 1

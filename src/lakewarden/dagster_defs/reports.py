@@ -15,7 +15,7 @@ from lakewarden.dagster_defs.lineage import Asset
 from lakewarden.lake.model import Publication
 
 _BATCHES = 31  # that the chart shows
-_WIDTH = 30  # of its longest bar
+_WIDTH = 20  # of its longest bar
 
 
 @dataclass(frozen=True)
