@@ -1,4 +1,5 @@
-"""A control plane that knows accounts, roles, secrets and parameters, over HTTP on the loopback.
+"""A control plane that knows accounts, roles, secrets, parameters and topics, over HTTP on the
+loopback.
 
 Who asks is read from the access key of the request's signature, which is not checked.
 """
@@ -24,6 +25,7 @@ class FakeControlPlane:
     accounts: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str | bytes] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
+    sent: list[tuple[str, str, str]] = field(default_factory=list)  # topic, subject, message
     denied: set[str] = field(default_factory=set)  # operations
     refuse_all: int | None = None  # the status of every answer
     calls: list[tuple[str, str]] = field(default_factory=list)
@@ -59,6 +61,10 @@ class FakeControlPlane:
                 if value is None:
                     return _refusal(operation, "ParameterNotFound")
                 return 200, json.dumps({"Parameter": {"Name": told["Name"], "Value": value}})
+            case "Publish":
+                self.sent.append((told["TopicArn"], told["Subject"], told["Message"]))
+                number = f"<MessageId>{len(self.sent)}</MessageId>"
+                return 200, _xml("PublishResponse", _result("Publish", number))
         return _refusal(operation, "UnknownOperationException")
 
     def _identity(self, key: str) -> tuple[int, str]:

@@ -1,17 +1,19 @@
 """Dagster as a front end, on the real stack: what it runs, sees and says."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from lakewarden.aws.clients import check_account
 from lakewarden.aws.topics import TopicUnavailable
 from lakewarden.cli.flights_damage import misspell, mix_days
 from lakewarden.cli.flights_data import write_reference
 from lakewarden.errors import Refused, TryAgain
 from lakewarden.lake.evolve import DriftUnknown
-from tests.fakes.sns import FakeTopic, fake_topic
+from tests.fakes.control_plane import FakeControlPlane, fake_control_plane
 from tests.local.dagster_site import JOB, FlightsSite, flights_site
 from tests.stack import LocalStack
 
@@ -161,11 +163,16 @@ def test_a_range_is_one_run_and_tells_of_each_batch(site: FlightsSite) -> None:
 
 
 @pytest.fixture
-def topic(site: FlightsSite) -> Iterator[FakeTopic]:
+def topic(site: FlightsSite) -> Iterator[FakeControlPlane]:
     """What stands in for SNS, as the control plane of the site's stack."""
-    with fake_topic() as found:
-        site.with_control(found.url)
+    with fake_control_plane() as found:
+        found.accounts[site.project.connection.access_key or ""] = "000000000000"
+        site.with_control(found.endpoint)
         yield found
+
+
+def bodies(topic: FakeControlPlane) -> Sequence[Mapping[str, object]]:
+    return [json.loads(message) for _, _, message in topic.sent]
 
 
 class Ticks:
@@ -237,7 +244,7 @@ def test_what_cannot_be_reached_fails_the_tick_and_is_no_answer(site: FlightsSit
     assert deliveries() == ["2013-01-01"]
 
 
-def test_drift_is_told_once_a_change(site: FlightsSite, topic: FakeTopic) -> None:
+def test_drift_is_told_once_a_change(site: FlightsSite, topic: FakeControlPlane) -> None:
     tick = Ticks(site, "schema_drift_sensor")
     site.project.apply_tables()
     tick()
@@ -245,16 +252,16 @@ def test_drift_is_told_once_a_change(site: FlightsSite, topic: FakeTopic) -> Non
     template = site.root / "tables" / "planes.yaml"
     right = template.read_text()
     template.write_text(right.replace("name: engines", "name: engine_count"))
-    topic.status = 500
+    topic.refuse_all = 500
     with pytest.raises(TopicUnavailable):
         tick()
-    topic.status = 200
+    topic.refuse_all = None
     for _ in range(3):
         tick()
     ((arn, subject, _),) = topic.sent
     assert arn == "arn:aws:sns:us-east-1:000000000000:flights-learning-alerts"
     assert subject == "flights: 1 table drifted"
-    assert "engine_count" in str(topic.bodies[0]["findings"])
+    assert "engine_count" in str(bodies(topic)[0]["findings"])
     # The catalog is away: neither drift nor the end of it.
     catalog = site.root / ".lakewarden" / "catalog.db"
     kept = catalog.read_bytes()
@@ -268,24 +275,25 @@ def test_drift_is_told_once_a_change(site: FlightsSite, topic: FakeTopic) -> Non
     assert [subject for _, subject, _ in topic.sent[1:]] == ["flights: no table drifts any more"]
 
 
-def test_failures_are_told_and_none_is_lost(site: FlightsSite, topic: FakeTopic) -> None:
+def test_failures_are_told_and_none_is_lost(site: FlightsSite, topic: FakeControlPlane) -> None:
     tick = Ticks(site, "lakewarden_failures")
     tick()
+    check_account(site.project.connection)  # so that it is SNS alone that is away
     site.deliver("2013-01-02", mix_days)
     refused = site.materialize("2013-01-02")
     site.materialize("2013-01-03")  # nothing was delivered
     somebody_elses_failure(site.instance)
-    topic.status = 500
+    topic.refuse_all = 500
     with pytest.raises(TopicUnavailable):
         tick()
-    topic.status = 200
+    topic.refuse_all = None
     tick()
     tick()
-    assert [(one["batch"], one["error"]) for one in topic.bodies] == [
+    assert [(one["batch"], one["error"]) for one in bodies(topic)] == [
         ("2013-01-02", "tests-failed"),
         ("2013-01-03", "batch-unknown"),
     ]
-    first = topic.bodies[0]
+    first = bodies(topic)[0]
     assert first["dataset"] == "flights" and first["job"] == JOB
     assert first["run"] == refused.run_id
     assert "Deliver the batch mended" in str(first["hint"])

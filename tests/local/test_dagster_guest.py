@@ -3,6 +3,7 @@ own; and as a process of its own, which answers over HTTP."""
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 
 from lakewarden.dagster_defs import definitions
 from lakewarden.dagster_defs.process import DagsterCommand, dev_command
-from tests.local.dagster_site import AT_ONCE, FlightsSite, flights_site
+from tests.local.dagster_site import AT_ONCE, EXAMPLE, FlightsSite, flights_site
 from tests.stack import LocalStack
 
 HOST_PROFILE = """
@@ -166,7 +167,6 @@ LOCATION = """{
   workspaceOrError { ... on Workspace { locationEntries { name locationOrLoadError {
     __typename ... on PythonError { message } } } } }
   assetNodes { assetKey { path } isMaterializable }
-  instance { daemonHealth { id allDaemonStatuses { daemonType healthy } } }
 }"""
 
 
@@ -197,10 +197,6 @@ def test_dagster_dev_answers_without_the_stack_and_ends_whole(tmp_path: Path) ->
 
 
 def flights_site_without_a_stack(root: Path) -> Path:
-    import shutil
-
-    from tests.local.dagster_site import EXAMPLE
-
     shutil.copytree(EXAMPLE, root)
     return root
 
