@@ -125,6 +125,7 @@ def started(command: DagsterCommand, folder: Path) -> Iterator[subprocess.Popen[
         stdout=log,
         stderr=log,
         start_new_session=True,
+        preexec_fn=ignore_interrupts,
     )
     try:
         yield process
@@ -133,6 +134,11 @@ def started(command: DagsterCommand, folder: Path) -> Iterator[subprocess.Popen[
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         log.close()
+
+
+def ignore_interrupts() -> None:
+    """As a shell has it for what it starts in the background; SIGTERM has to end it even so."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def free_port() -> int:

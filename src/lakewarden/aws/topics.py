@@ -25,6 +25,7 @@ def publish(connection: Connection, topic: str, subject: str, message: str) -> s
     """Send a message; returns its id. topic: an ARN, or the name of one in the connection's account
     and region. Raises TopicUnavailable, TopicRefused, and as `control_client` does."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError  # of an answer that is not of SNS
 
     client: SNSClient = control_client(connection, "sns")
     try:
@@ -38,7 +39,7 @@ def publish(connection: Connection, topic: str, subject: str, message: str) -> s
             f"the topic {topic} refused a message: {error}",
             hint="Does it exist in this account and region, and may this role publish to it?",
         ) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise TopicUnavailable(f"SNS could not be reached: {error}") from error
     return sent["MessageId"]
 

@@ -14,6 +14,7 @@ from lakewarden.errors import WrongUsage
 
 PORT = 3000
 _HOST = "127.0.0.1"
+_DAGSTER = "lakewarden.dagster_defs"  # see __main__.py
 _LOCATION = "lakewarden.dagster_defs.location"
 _NEEDED = ("dagster", "dagster_webserver")
 _CONFIG = """\
@@ -36,8 +37,8 @@ class DagsterMissing(WrongUsage):
 
 @dataclass(frozen=True)
 class DagsterCommand:
-    """What to start, in any folder, and where it answers then. `environment` is beside what the
-    process inherits."""
+    """What to start, in any folder, and where it answers then; SIGTERM ends it with its children.
+    `environment` is beside what the process inherits."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -53,7 +54,7 @@ def dev_command(root: Path, env: str, *, port: int = PORT) -> DagsterCommand:
             "Dagster and its web server are not installed", hint="pip install 'lakewarden[dagster]'"
         )
     argv = (
-        *(sys.executable, "-m", "dagster", "dev"),
+        *(sys.executable, "-m", _DAGSTER, "dev"),
         *("--host", _HOST, "--port", str(port)),
         *("--module-name", _LOCATION),
     )
