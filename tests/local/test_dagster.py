@@ -3,7 +3,9 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -164,6 +166,12 @@ def test_a_range_is_one_run_and_tells_of_each_batch(site: FlightsSite) -> None:
         "2013-01-02": "published",
         "2013-01-03": "unchanged",
     }
+
+    site.project.unpublish("flights", ["2013-01-02"], reason="not wanted")
+    result = site.materialize("2013-01-01", "2013-01-03")
+    assert told(result)["code"] == "batch-withdrawn"  # a range does not bring it back
+    assert {day for _, day in materialized(result)} == {"2013-01-01", "2013-01-03"}
+    assert site.materialize("2013-01-02").success
 
 
 # ── sensors ─────────────────────────────────────────────────────────────────────────────────────
@@ -333,3 +341,37 @@ def test_an_outage_is_tried_again_and_told_in_the_end(site: FlightsSite) -> None
     assert not result.success
     assert len([e for e in result.all_events if e.is_step_restarted]) == 2
     assert told(result)["code"] == "local-stack-down"
+
+
+# ── the schedule ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_due_is_run_if_it_is_there(site: FlightsSite) -> None:
+    settings = site.root / "lakewarden.toml"
+    due = 'due = { at = "06:00", zone = "Asia/Tokyo", weekdays = ["tue"] }\n[dataset.reference]\n'
+    settings.write_text(settings.read_text().replace("[dataset.reference]\n", due))
+    (schedule,) = site.defs.schedules or []
+    assert isinstance(schedule, dg.ScheduleDefinition)
+
+    def tick(day: int) -> str | None:
+        """The batch that is requested, or why none is."""
+        at = datetime(2013, 1, day, 6, tzinfo=ZoneInfo("Asia/Tokyo"))
+        context = dg.build_schedule_context(
+            instance=site.instance,
+            scheduled_execution_time=at,
+            repository_def=site.defs.get_repository_def(),
+        )
+        data = schedule.evaluate_tick(context)
+        return next((one.partition_key for one in data.run_requests or []), data.skip_message)
+
+    assert tick(3) == "no batch is due"  # a Wednesday's
+    assert tick(2) == "batch 2013-01-01 is due, and not delivered yet"
+    site.deliver("2013-01-01")
+    assert tick(2) == "2013-01-01"
+    endpoint = site.root / ".lakewarden" / "local" / "endpoint.json"
+    was = endpoint.read_text()
+    endpoint.unlink()
+    assert tick(2) == "2013-01-01"  # a run is what waits for the store
+    endpoint.write_text(was)
+    assert site.materialize("2013-01-01").success
+    assert tick(2) == "batch 2013-01-01 is published already"
