@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lakewarden.checkup import Answer, Question
@@ -30,7 +31,24 @@ def questions(project: "Project", probe: str, *, writes: bool = True) -> Sequenc
         found.insert(1, Question("secrets", lambda: _secrets(project, references)))
     if project.dbt is not None:
         found.append(Question("models", lambda: _models(project), _PARSE))
-    return found
+    return [*found, *_control_plane(project)]
+
+
+def _control_plane(project: "Project") -> Iterator[Question]:
+    """Nothing on a local stack that has S3 only."""
+    from lakewarden.aws.check_control import check_control, dagster, nessie, pipeline
+    from lakewarden.aws.definitions import names
+
+    try:
+        connection = _in_a_hurry(project)
+    except LakewardenError:  # the other parts tell
+        return
+    if connection.endpoint is not None and connection.control is None:
+        return
+    called = names(project.settings.project, project.env_name)
+    parts = {"pipeline": pipeline, "nessie": nessie, "dagster": dagster}
+    for name, expected in parts.items():
+        yield Question(name, partial(check_control, connection, expected(called)))
 
 
 def _credentials(project: "Project") -> Answer:

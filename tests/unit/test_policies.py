@@ -56,6 +56,7 @@ CALLERS = {
     "aws/secrets.py": ["runner"],
     "aws/topics.py": ["dagster"],  # which otherwise does what a runner does
     "aws/check.py": ["operator", "runner"],
+    "aws/check_control.py": ["operator"],
 }
 ON_THIS_MACHINE = ("local/", "faults/")  # keys of the local stack, which may do everything
 

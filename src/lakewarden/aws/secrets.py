@@ -126,7 +126,7 @@ def _of_json(text: str, key: str, reference: ManagedSecret) -> str:
         found = None
     if not isinstance(found, str) or not found:
         raise SecretMissing(
-            f"there is no {reference}",
+            f"{reference} is not there",
             hint="`key` is a key of the secret's JSON object, and its value is text.",
         )
     return found
@@ -157,7 +157,7 @@ def _refused(reference: Reference, code: str, status: int) -> LakewardenError:
     """What an error's code means. Its text is left out: it quotes the request."""
     if code in _MISSING:
         return SecretMissing(
-            f"there is no {reference}",
+            f"{reference} is not there",
             hint="Create it in this account and region, or correct the reference.",
         )
     if code in _AWAY or status >= 500:
