@@ -94,9 +94,18 @@ def _prefixes(project: "Project", writes: bool) -> "Iterator[Prefix]":
 
 
 def _catalog(project: "Project", writes: bool) -> Answer:
-    from lakewarden.lake.check import check_sql
+    from lakewarden.lake.check import check_nessie, check_sql
 
-    return check_sql(project.catalog_uri(), writes=writes)
+    catalog = project.env.catalog
+    if catalog.type == "sql":
+        return check_sql(project.catalog_uri(), writes=writes)
+    return check_nessie(
+        project.catalog_uri(),
+        project.reveal(catalog.token) if catalog.token is not None else None,
+        main=catalog.main,
+        warehouse=catalog.warehouse,
+        bucket=project.env.bucket,
+    )
 
 
 def _tables(project: "Project") -> Answer:

@@ -187,8 +187,21 @@ class _Contents(_Answer):
     contents: tuple[_KeyContent, ...]
 
 
+class _Config(_Answer):
+    spec_version: str
+
+
+class _Warehouse(_Answer):
+    warehouse: str
+
+
+class _IcebergConfig(_Answer):
+    defaults: _Warehouse
+
+
 class _Problem(_Answer):
     message: str = ""
+    error: "_Problem | str | None" = None  # of the Iceberg side; the other names HTTP's words here
 
 
 class NessieApi:
@@ -208,6 +221,16 @@ class NessieApi:
 
     def close(self) -> None:
         self._pool.clear()
+
+    def spec_version(self) -> str:
+        """Of the API that the server speaks; it does not tell its own."""
+        return self._get(_Config, "config").spec_version
+
+    def warehouse(self, name: str) -> str:
+        """Where a warehouse lies. Of one that it does not know the server says so with HTTP 500,
+        so that is a CatalogUnavailable too."""
+        found = self._get(_IcebergConfig, "config", {"warehouse": name}, root="iceberg/v1")
+        return found.defaults.warehouse
 
     def reference(self, name: str) -> Reference | None:
         """Where a branch is; None where there is none of that name."""
@@ -311,8 +334,16 @@ class NessieApi:
             page = self._get(model, path, {**query, "page-token": page.token})
             yield page
 
-    def _get(self, model: type[_A], path: str, query: Mapping[str, str] | None = None) -> _A:
-        return self._read(model, self._ask("GET", path, None, query or {}, again=True))
+    def _get(
+        self,
+        model: type[_A],
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        root: str = "api/v2",
+    ) -> _A:
+        answer = self._ask("GET", path, None, query or {}, again=True, root=root)
+        return self._read(model, answer)
 
     def _write(
         self, method: str, path: str, body: JsonValue, query: Mapping[str, str] | None = None
@@ -320,10 +351,17 @@ class NessieApi:
         return self._ask(method, path, body, query or {}, again=False)
 
     def _ask(
-        self, method: str, path: str, body: JsonValue, query: Mapping[str, str], *, again: bool
+        self,
+        method: str,
+        path: str,
+        body: JsonValue,
+        query: Mapping[str, str],
+        *,
+        again: bool,
+        root: str = "api/v2",
     ) -> bytes:
         """The body of a good answer. `again`: asked once more where the connection breaks."""
-        url = f"{self.uri}/api/v2/{path}" + (f"?{urlencode(query)}" if query else "")
+        url = f"{self.uri}/{root}/{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -430,9 +468,11 @@ def _told(operation: Operation) -> dict[str, JsonValue]:
 def _said(data: bytes) -> str:
     """The server's own words, in one short line."""
     try:
-        said = _Problem.model_validate_json(data).message
+        problem = _Problem.model_validate_json(data)
     except ValidationError:
         return ""
+    inner = problem.error.message if isinstance(problem.error, _Problem) else ""
+    said = problem.message or inner
     return " ".join(said.split())[:_SAID]
 
 
