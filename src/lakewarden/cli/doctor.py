@@ -60,17 +60,19 @@ def _questions(project: "Project", *, writes: bool) -> "Sequence[Question]":
     probe = f"lakewarden-doctor-{secrets.token_hex(8)}"
     asked = list(asking.questions(project, probe, writes=writes))
     if project.env.account == LOCAL:
-        asked.insert(0, _local_stack(project))
+        asked[:0] = _local_stack(project)
     return asked
 
 
-def _local_stack(project: "Project") -> "Question":
+def _local_stack(project: "Project") -> "Iterator[Question]":
     from lakewarden.checkup import Question
-    from lakewarden.local.check import check_stack
+    from lakewarden.local.check import check_nessie_programs, check_stack
     from lakewarden.local.stack import StackConfig
 
     config = StackConfig(project.root, project.env.bucket, project.env.region)
-    return Question("stack", lambda: check_stack(config))
+    yield Question("stack", lambda: check_stack(config))
+    if project.env.catalog.type == "nessie":
+        yield Question("programs", check_nessie_programs)
 
 
 def _show(project: "Project", parts: "Sequence[Part]") -> None:

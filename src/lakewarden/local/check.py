@@ -1,7 +1,9 @@
 """Whether the local stack answers, and whether this machine has the programs that it needs."""
 
+import shutil
+
 from lakewarden.checkup import Answer
-from lakewarden.local import stack, weed
+from lakewarden.local import nessie, stack, weed
 from lakewarden.local.stack import StackConfig
 
 
@@ -18,4 +20,19 @@ def check_stack(config: StackConfig) -> Answer:
         missing=down,
         hint="lakewarden local up" if down else None,
         again=True,
+    )
+
+
+def check_nessie_programs() -> Answer:
+    """What a Nessie on this machine runs on. Nothing is fetched. Raises JavaMissing."""
+    java = nessie.find_java()
+    told = f"Java {java.version}"
+    if (nessie.cache() / nessie.JAR).is_file():
+        return Answer(f"{told}, Nessie's jar")
+    if shutil.which("mvn"):
+        return Answer(f"{told}, mvn, which fetches Nessie's jar when it is started")
+    return Answer(
+        told,
+        missing=("neither Nessie's jar is here, nor mvn, which would fetch it",),
+        hint="Install Maven.",
     )
