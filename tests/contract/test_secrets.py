@@ -108,13 +108,9 @@ def test_who_may_not_read_it_is_told(
 
 
 def test_a_plane_that_is_away_is_told_as_that(plane: FakeControlPlane) -> None:
-    from lakewarden.aws.clients import check_account
-
-    connection = connected(plane)
-    check_account(connection)
-    plane.refuse_all = 503
+    plane.away.add("GetParameter")
     with pytest.raises(SecretUnavailable) as caught:
-        Secrets(lambda: connection, {}).value(Parameter(ssm="/lake/password"))
+        Secrets(lambda: connected(plane), {}).value(Parameter(ssm="/lake/password"))
     assert caught.value.exit_code == 75
 
 

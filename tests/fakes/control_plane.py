@@ -27,7 +27,8 @@ class FakeControlPlane:
     parameters: dict[str, str] = field(default_factory=dict)
     sent: list[tuple[str, str, str]] = field(default_factory=list)  # topic, subject, message
     denied: set[str] = field(default_factory=set)  # operations
-    refuse_all: int | None = None  # the status of every answer
+    answers: dict[str, object] = field(default_factory=dict)  # of other operations, as JSON
+    away: set[str] = field(default_factory=set)  # operations that are answered with HTTP 503
     calls: list[tuple[str, str]] = field(default_factory=list)
 
     def asked(self, operation: str) -> int:
@@ -37,8 +38,8 @@ class FakeControlPlane:
     def answer(self, key: str, operation: str, told: Mapping[str, str]) -> tuple[int, str]:
         """The status and the body."""
         self.calls.append((key, operation))
-        if self.refuse_all is not None:
-            return self.refuse_all, json.dumps({"__type": "InternalServerError", "Message": ""})
+        if operation in self.away:
+            return 503, json.dumps({"__type": "InternalServerError", "Message": ""})
         if operation in self.denied:
             return _refusal(operation, "AccessDeniedException")
         match operation:
@@ -65,7 +66,9 @@ class FakeControlPlane:
                 self.sent.append((told["TopicArn"], told["Subject"], told["Message"]))
                 number = f"<MessageId>{len(self.sent)}</MessageId>"
                 return 200, _xml("PublishResponse", _result("Publish", number))
-        return _refusal(operation, "UnknownOperationException")
+        if operation in self.answers:
+            return 200, json.dumps(self.answers[operation])
+        return _refusal(operation, "ResourceNotFoundException")
 
     def _identity(self, key: str) -> tuple[int, str]:
         account = self.accounts.get(key)
