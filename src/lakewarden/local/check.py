@@ -19,7 +19,7 @@ def check_stack(config: StackConfig) -> Answer:
         f"{program.name}: {', '.join(up)}" if up else "–",
         missing=down,
         hint="lakewarden local up" if down else None,
-        again=True,
+        again=bool(down),
     )
 
 
