@@ -27,7 +27,18 @@ from lakewarden.local import nessie
 from lakewarden.local.nessie import Java
 
 NAMES = frozenset(
-    {"aws_cli", "git", "java", "maven", "ministack", "postgresql", "root", "tmpfs", "venv"}
+    {
+        "aws_cli",
+        "git",
+        "java",
+        "maven",
+        "ministack",
+        "openssl",
+        "postgresql",
+        "root",
+        "tmpfs",
+        "venv",
+    }
 )
 
 
@@ -107,6 +118,14 @@ def maven() -> Path:
         return nessie.find_jar(nessie.cache())
     except nessie.NessieMissing as error:
         _missing("maven", error.message)
+
+
+def openssl() -> Path:
+    """The openssl program, to make keys and sign with them."""
+    found = shutil.which("openssl")
+    if found is None:
+        _missing("openssl", "no openssl on the PATH")
+    return Path(found)
 
 
 def venv() -> None:

@@ -1,5 +1,6 @@
 """A Nessie of the tests' own, on the session's local stack; emptied for each that asks."""
 
+import base64
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ import pytest
 from lakewarden.aws.clients import Connection
 from lakewarden.lake.nessie_api import NO_ANCESTOR
 from lakewarden.local.nessie import (
+    ISSUER,
     Java,
     RocksDb,
     Server,
@@ -60,7 +62,16 @@ class Nessie:
     def log(self) -> Path:
         return self.server.folder / "log"
 
-    def start(self, *, token: str | None = None) -> None:
+    @property
+    def folder(self) -> Path:
+        return self.server.folder
+
+    def token(self, *, seconds: int = 3600) -> str:
+        """One that this server takes, for so long from now."""
+        return token_of(self.folder, seconds=seconds)
+
+    def start(self) -> None:
+        token = self.token() if self.server.public_key else None
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(
                 command(self.java, self.jar, self.server),
@@ -107,7 +118,7 @@ class Nessie:
         return told
 
 
-def prepared(folder: Path, stack: LocalStack) -> Nessie:
+def prepared(folder: Path, stack: LocalStack, *, with_tokens: bool = False) -> Nessie:
     """One that is not started yet, with a bucket and a store of its own."""
     java, jar = needs.java(), needs.maven()
     connection = stack.connection
@@ -119,7 +130,9 @@ def prepared(folder: Path, stack: LocalStack) -> Nessie:
         connection.secret_key or "",
     )
     port, management = _free_ports()
-    server = Server(port, management, RocksDb(folder / "rocks"), store, folder)
+    key = public_key(folder) if with_tokens else None
+    rocks = RocksDb(folder / "rocks")
+    server = Server(port, management, rocks, store, folder, public_key=key)
     return Nessie(java, jar, server, connection)
 
 
@@ -131,6 +144,40 @@ def nessie(tmp_path_factory: pytest.TempPathFactory, local_stack: LocalStack) ->
     server.start()
     yield server
     server.kill()
+
+
+def public_key(folder: Path) -> str:
+    return _openssl("pkey", "-in", str(_private_key(folder)), "-pubout").decode()
+
+
+def token_of(folder: Path, *, seconds: int = 3600) -> str:
+    """A JWT that the folder's private key signed; the key is made where there is none."""
+    now = int(time.time())
+    told = {"sub": "tests", "upn": "tests", "iss": ISSUER, "iat": now - 7200, "exp": now + seconds}
+    parts = [_base64(json.dumps(one).encode()) for one in ({"alg": "RS256", "typ": "JWT"}, told)]
+    text = ".".join(parts)
+    sign = ("dgst", "-sha256", "-sign", str(_private_key(folder)))
+    return f"{text}.{_base64(_openssl(*sign, given=text.encode()))}"
+
+
+def _private_key(folder: Path) -> Path:
+    key = folder / "private.pem"
+    if not key.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        made = ("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", str(key))
+        _openssl("genpkey", "-quiet", *made)
+    return key
+
+
+def _openssl(*arguments: str, given: bytes = b"") -> bytes:
+    program = str(needs.openssl())
+    return subprocess.run(
+        [program, *arguments], input=given, check=True, capture_output=True, timeout=60
+    ).stdout
+
+
+def _base64(told: bytes) -> str:
+    return base64.urlsafe_b64encode(told).rstrip(b"=").decode()
 
 
 def _free_ports() -> tuple[int, int]:

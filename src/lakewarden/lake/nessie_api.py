@@ -200,8 +200,18 @@ class _IcebergConfig(_Answer):
 
 
 class _Problem(_Answer):
-    message: str = ""
-    error: "_Problem | str | None" = None  # of the Iceberg side; the other names HTTP's words here
+    message: str
+    error_code: str
+
+
+class _IcebergError(_Answer):
+    message: str
+
+
+class _IcebergProblem(_Answer):
+    """What the Iceberg side says instead."""
+
+    error: _IcebergError
 
 
 class NessieApi:
@@ -378,7 +388,10 @@ class NessieApi:
     def _checked_answer(self, status: int, data: bytes) -> bytes:
         if status < 300:
             return data
-        said = _said(data) or f"HTTP {status}"
+        problem = _problem(data)
+        if problem is None and status == 404:
+            raise self._no_nessie()
+        said = " ".join(problem.split())[:_SAID] if problem else f"HTTP {status}"
         match status:
             case 401 | 403:
                 raise denied(self.uri, status, given=self._token is not None)
@@ -397,10 +410,13 @@ class NessieApi:
         try:
             return model.model_validate_json(data)
         except ValidationError:  # not told: its text quotes what came
-            raise CatalogRefused(
-                f"what answers at {self.uri} is not a Nessie: its answer cannot be read",
-                hint="Correct `uri` of the catalog: http://host:19120, without a path.",
-            ) from None
+            raise self._no_nessie() from None
+
+    def _no_nessie(self) -> CatalogRefused:
+        return CatalogRefused(
+            f"what answers at {self.uri} is not a Nessie: its answer cannot be read",
+            hint="Correct `uri` of the catalog: http://host:19120, without a path.",
+        )
 
     def _told(self, said: str) -> str:
         return f"the catalog at {self.uri} was changed meanwhile: {said}"
@@ -465,15 +481,16 @@ def _told(operation: Operation) -> dict[str, JsonValue]:
             return {"type": "UNCHANGED", "key": key}
 
 
-def _said(data: bytes) -> str:
-    """The server's own words, in one short line."""
+def _problem(data: bytes) -> str | None:
+    """What Nessie itself says; None where somebody else answered."""
     try:
-        problem = _Problem.model_validate_json(data)
+        return _Problem.model_validate_json(data).message
     except ValidationError:
-        return ""
-    inner = problem.error.message if isinstance(problem.error, _Problem) else ""
-    said = problem.message or inner
-    return " ".join(said.split())[:_SAID]
+        pass
+    try:
+        return _IcebergProblem.model_validate_json(data).error.message
+    except ValidationError:
+        return None
 
 
 def _connection_said(error: HTTPError) -> str:
