@@ -267,10 +267,10 @@ def test_drift_is_told_once_a_change(site: FlightsSite, topic: FakeControlPlane)
     template = site.root / "tables" / "planes.yaml"
     right = template.read_text()
     template.write_text(right.replace("name: engines", "name: engine_count"))
-    topic.refuse_all = 500
+    topic.away = {"Publish"}
     with pytest.raises(TopicUnavailable):
         tick()
-    topic.refuse_all = None
+    topic.away = set()
     for _ in range(3):
         tick()
     ((arn, subject, _),) = topic.sent
@@ -310,10 +310,10 @@ def test_failures_are_told_and_none_is_lost(site: FlightsSite, topic: FakeContro
     refused = site.materialize("2013-01-02")
     site.materialize("2013-01-03")  # nothing was delivered
     somebody_elses_failure(site.instance)
-    topic.refuse_all = 500
+    topic.away = {"Publish"}
     with pytest.raises(TopicUnavailable):
         tick()
-    topic.refuse_all = None
+    topic.away = set()
     tick()
     tick()
     assert [(one["batch"], one["error"]) for one in bodies(topic)] == [
