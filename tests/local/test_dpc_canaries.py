@@ -1,6 +1,7 @@
 """No key of a patient leaves the places that rows may be in: whatever goes well or wrong, none is
 printed, logged or kept in a receipt."""
 
+import json
 import os
 import re
 import signal
@@ -14,6 +15,10 @@ import pytest
 import structlog
 
 from lakewarden.cli import main
+from lakewarden.errors import LakewardenError
+from lakewarden.stepfunctions.notices import Event, failure
+from lakewarden.stepfunctions.task import run as run_task
+from lakewarden.stepfunctions.words import told
 from tests.local.hospitals import (
     CRITICAL,
     DATASET,
@@ -161,6 +166,62 @@ def kept(hospitals: Hospitals) -> Iterator[tuple[str, bytes]]:
             yield name, path.read_bytes()
 
 
+def task(listener: Listener, execution: str, **order: str) -> int:
+    """What ECS runs of the month, in this process; nobody waits for its answer."""
+    orders = {"dataset": DATASET, "batch": MONTH, "execution": execution, **order}
+    variables = {
+        "LAKEWARDEN_PROJECT": str(listener.hospitals.root),
+        "LAKEWARDEN_TASK": json.dumps(orders),
+    }
+    with patch.dict(os.environ, variables):
+        code = run_task()
+    printed = listener.capture.readouterr()
+    listener.heard[f"{len(listener.heard)} task {order}"] = printed.out + printed.err
+    return code
+
+
+def by_the_pipeline(listener: Listener) -> None:
+    """Good, damaged and critical months by the task, what it exports, and what people are told."""
+    for name, damage in (("no such day", DAMAGE["no such day"]), ("a NUL", DAMAGE["a NUL"])):
+        folder = delivery(listener, f"task {name}")
+        damage(folder)
+        assert listener.command("batch", "deliver", DATASET, MONTH, str(folder)) == 0
+        assert task(listener, name, action="run") == 3
+    folder = delivery(listener, "task critical", *CRITICAL)
+    assert listener.command("batch", "deliver", DATASET, MONTH, str(folder)) == 0
+    try:
+        listener.hospitals.project.run(DATASET, MONTH)
+    except LakewardenError as error:
+        step = {"step": "RunDbtTransformations", "told": told(error)}
+        event = {"kind": "failure", "execution": "x", "payload": {"dataset": DATASET}}
+        notice = failure(Event.model_validate({**event, "failed": step}), "dpc-pipeline", "dev")
+        assert "TestsFailed" in notice.message
+        listener.heard["notice"] = repr(notice).encode()
+    assert "notice" in listener.heard
+    folder = delivery(listener, "task good")
+    assert listener.command("batch", "deliver", DATASET, MONTH, str(folder)) == 0
+    assert task(listener, "good", action="run") == 0
+    assert task(listener, "good", action="export") == 0
+
+
+def exported_bytes(hospitals: Hospitals) -> bytes:
+    """Columns that are pii or restricted stay at home by default."""
+    objects = hospitals.project.objects
+    files = [one.key for one in objects.list("processed/") if one.key.endswith(".parquet")]
+    assert files
+    with hospitals.project.session(hospitals.project.pin()) as connection:
+        return b"".join(
+            repr(
+                connection.execute("FROM read_parquet(?)", [_url(hospitals, key)]).fetchall()
+            ).encode()
+            for key in files
+        )
+
+
+def _url(hospitals: Hospitals, key: str) -> str:
+    return f"s3://{hospitals.project.env.bucket}/{key}"
+
+
 def mended(listener: Listener) -> None:
     """A record that does not fit is mended, and the month run again with it."""
     folder = delivery(listener, "to mend")
@@ -195,10 +256,12 @@ def test_no_patient_is_named_outside_of_tables_and_quarantine(listener: Listener
             listener.command(*listing.split(), *options)
     assert listener.command("batch", "run", DATASET, MONTH, "--select", "readmissions") == 0
     assert listener.command("batch", "unpublish", DATASET, MONTH, "--no-publish") == 0
+    by_the_pipeline(listener)
     # The patients are in the tables, and it was listened to where they could have been heard.
     there = listener.hospitals.rows("SELECT min(data_id), max(common_id) FROM raw.k")
     assert CANARY.search(repr(there).encode())
     found = {**listener.heard, **dict(kept(listener.hospitals))}
+    found["exported"] = exported_bytes(listener.hospitals)
     assert sum(text.count(b"refused") for text in listener.heard.values()) > len(DAMAGE)
     assert any(name.endswith("dbt.log") and b"select" in body for name, body in found.items())
     assert [name for name, text in found.items() if CANARY.search(text)] == []
