@@ -173,6 +173,8 @@ SAMPLES = {
     "threads": "3",
     "part_mib": "16",
     "running": "True",
+    "prefix": "parquet/",
+    "restricted": "True",
 }
 
 

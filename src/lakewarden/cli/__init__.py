@@ -103,7 +103,11 @@ app.add_typer(lake.app, name="lake")
 app.add_typer(dagster.app, name="dagster")
 app.command("query")(query.query)
 app.command("doctor", short_help="What answers, as whom, and what is missing.")(doctor.doctor)
-app.command("export", short_help="Write what is published as Parquet for others.")(export.export)
+app.command(
+    "export",
+    short_help="Write what is published as Parquet for others.",
+    epilog="Example: lakewarden export",
+)(export.export)
 app.command("status", short_help="What is published, late, refused or waiting.")(status.status)
 
 
