@@ -616,11 +616,9 @@ class Project(Environment):
 
     def alert(self, subject: str, message: str, topic: str | None = None) -> str:
         """Tell the people on call, by SNS; topic: other than the project's own (aws/topics.py)."""
-        from lakewarden.aws.definitions import names
         from lakewarden.aws.topics import publish
 
-        own = names(self.settings.project, self.env_name).topic
-        return publish(self.connection, topic or own, subject, message)
+        return publish(self.connection, topic or self.names.topic, subject, message)
 
     def drift(self) -> "Mapping[str, Sequence[Finding]]":
         """Tables that are not what their templates say, and how (lake/evolve.py).

@@ -184,7 +184,7 @@ def test_a_variable_overrides_its_key(
 ) -> None:
     (tmp_path / "lakewarden.toml").write_text(blocks("toml")[0], "utf-8")
     if key.variable is None:
-        several = ("parts", "tables", "weekdays", "holidays", "key_prefix")
+        several = ("parts", "tables", "weekdays", "holidays", "key_prefix", "names")
         assert key.path.rpartition(".")[2] in several or key.path == "dagster.first"
         return
     names = {"env": "dev", "dataset": "claims"}

@@ -54,12 +54,11 @@ MANAGED = {
 CALLERS = {
     "aws/s3.py": ["runner", "deliverer", "copy-raw"],
     "aws/secrets.py": ["runner"],
-    "aws/topics.py": ["dagster"],  # which otherwise does what a runner does
+    "aws/topics.py": ["dagster", "notify"],
     "aws/check.py": ["operator", "runner"],
     "aws/check_control.py": ["operator"],
     "stepfunctions/arrivals.py": ["check-deliveries"],
     "stepfunctions/containers.py": ["runner"],
-    "stepfunctions/handlers.py": ["notify"],
     "stepfunctions/line.py": ["runner"],
 }
 ON_THIS_MACHINE = ("local/", "faults/")  # keys of the local stack, which may do everything

@@ -91,11 +91,7 @@ def _copy(project: Project, payload: Payload) -> BaseModel:
 def _notice(project: Project, event: notices.Event) -> notices.Notice:
     make = notices.success if event.kind == "success" else notices.failure
     notice = make(event, project.names.pipeline, project.env_name)
-    project.client("sns").publish(
-        TopicArn=project.arn("sns", project.names.topic),
-        Subject=notice.subject,
-        Message=notice.message,
-    )
+    project.alert(notice.subject, notice.message)
     return notice
 
 
