@@ -1,6 +1,6 @@
 """What a test's container does: LAKEWARDEN_TASK tells. Run by itself, apart from the tests.
 
-exit CODE | sleep | deaf | environment | memory MB | children | serve PORT
+exit CODE | sleep | deaf | environment | memory MB | children | serve PORT | burn
 """
 
 import http.server
@@ -12,6 +12,13 @@ import sys
 import time
 
 _CHILD = "import time; time.sleep(600)"
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
 
 def main() -> None:
@@ -32,8 +39,9 @@ def main() -> None:
         held = [b"x" * (1 << 20) for _ in range(int(rest))]
         print("holds", len(held), flush=True)
     if word == "serve":
-        handler = http.server.SimpleHTTPRequestHandler
-        http.server.ThreadingHTTPServer(("127.0.0.1", int(rest)), handler).serve_forever()
+        http.server.ThreadingHTTPServer(("127.0.0.1", int(rest)), Answer).serve_forever()
+    while word == "burn":
+        pass
     while True:
         time.sleep(1)
 

@@ -11,8 +11,10 @@ from lakewarden.cli.output import console, say, show_json, show_table
 from lakewarden.errors import WrongUsage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from lakewarden.local.containers.images import Image
     from lakewarden.local.health import Part
     from lakewarden.local.stack import StackConfig
     from lakewarden.wiring import Project
@@ -36,10 +38,6 @@ class LogPart(StrEnum):
     NESSIE = "nessie"
     DAGSTER = "dagster"
     RUNNER = "runner"
-
-
-class DagsterMissing(WrongUsage):
-    """Dagster was asked for, and cannot be had."""
 
 
 class NotLocal(WrongUsage):
@@ -95,10 +93,6 @@ def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: b
     from lakewarden.local.config import CloudConfig
     from lakewarden.settings import cache_folder, java_home, user_environment
 
-    if dagster:
-        raise DagsterMissing(
-            "Dagster cannot run as a service of this stack yet", hint="Leave out --dagster."
-        )
     datasets = opened.settings.dataset
     wanted = CloudConfig(
         project=opened.settings.project,
@@ -110,7 +104,9 @@ def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: b
         nessie=nessie,
         dagster=dagster,
     )
-    machine = Machine(cache_folder(), user_environment(), java_home())
+    machine = Machine(
+        cache_folder(), user_environment(), java_home(), _dagster(opened) if dagster else None
+    )
     tell = (lambda _: None) if as_json else say
     info = cloud.up(_asked(opened), wanted, machine, tell=tell)
     if as_json:
@@ -120,6 +116,20 @@ def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: b
     held = sum(cloud.memory(_asked(opened)).values())
     say(f"Up: {max(info.seconds.values()):.0f} s, {held >> 20} MiB of memory in all.")
     say("Next: lakewarden local status")
+
+
+def _dagster(opened: "Project") -> "Callable[[int], Image]":
+    """What runs Dagster at a port; raises DagsterMissing where it is not installed."""
+    from lakewarden.dagster_defs.process import dev_command
+    from lakewarden.local.containers.images import Image
+
+    def image(port: int) -> Image:
+        command = dev_command(opened.root, opened.env_name, port=port)
+        home = {"HOME": str(opened.root), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+        return Image(command.argv, opened.root, {**home, **command.environment}, single=True)
+
+    image(1)  # what is missing is told before anything starts
+    return image
 
 
 @app.command("down", epilog="Example: lakewarden local down")
