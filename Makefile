@@ -66,7 +66,8 @@ lock: install ## compile requirements/*.txt from pyproject.toml (UPGRADE=1 for t
 	$(COMPILE) --group lambda -c requirements/runtime.txt -o requirements/lambda.txt; \
 	$(COMPILE) --group build -c requirements/dev.txt -o requirements/build.txt; \
 	$(COMPILE) --no-deps --group aws-cli -o requirements/aws-cli.txt; \
-	$(COMPILE) --group installer -o requirements/uv.txt
+	$(COMPILE) --group installer -o requirements/uv.txt; \
+	$(COMPILE) src/lakewarden/local/control/ministack.in -o src/lakewarden/local/control/ministack.txt
 
 clean: ## remove what make made; data under .lakewarden stay
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

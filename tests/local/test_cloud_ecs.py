@@ -258,11 +258,19 @@ def answers(port: int) -> bool:
 
 
 def listener(port: int) -> int:
-    """The process that listens."""
-    for connection in psutil.net_connections("tcp4"):
-        if connection.laddr and connection.laddr.port == port and connection.status == "LISTEN":
-            return connection.pid or 0
-    return 0
+    """The process that listens; it is waited for. Java listens by IPv6's sockets."""
+
+    def found() -> list[int]:
+        return [
+            connection.pid
+            for connection in psutil.net_connections("tcp")
+            if connection.laddr
+            and connection.laddr.port == port
+            and connection.status == psutil.CONN_LISTEN
+            and connection.pid
+        ]
+
+    return wait_for(found, 60)[0]
 
 
 def health(cloud: CloudStack, name: str) -> list[str]:
@@ -276,7 +284,6 @@ def test_the_desired_count_truly_stops_and_starts_a_process(
     cloud: CloudStack, service: str, port: int
 ) -> None:
     ecs, first = cloud.client("ecs"), listener(port)
-    assert first
     wait_for(lambda: health(cloud, service) == ["healthy"])
     ecs.update_service(cluster=CLUSTER, service=service, desiredCount=0)
     wait_for(lambda: is_gone(first) and not answers(port))
@@ -291,7 +298,7 @@ def test_the_desired_count_truly_stops_and_starts_a_process(
 def test_a_service_that_is_killed_is_replaced(cloud: CloudStack, service: str, port: int) -> None:
     first = listener(port)
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: listener(port) not in (0, first))
+    wait_for(lambda: listener(port) != first)
 
 
 def test_a_target_that_does_not_answer_is_unhealthy(

@@ -1,12 +1,34 @@
 """Everything that differs on this machine from AWS, in one place.
 
-The local stack is SeaweedFS. What else is different, and cannot be set:
-- SeaweedFS collapses `//` in a key, turns a backslash into `/` and does not list control
-  characters faithfully; real S3 keeps every byte.
+Point by point for users: docs/local-stack.md. What is different, and cannot be set:
+
+S3 is SeaweedFS.
+- It collapses `//` in a key, turns a backslash into `/` and does not list control characters
+  faithfully; real S3 keeps every byte.
 - Its port answers GetCallerIdentity with account 000000000000 (aws.clients knows).
 - If-Match on a key that does not exist answers 412; real S3 answers 404.
 - Its filer, master and volume ports ask for no credentials: they listen on the loopback only.
 - A kill of the process loses nothing that was acknowledged; a loss of power may.
+- It sends no events: standins/arrivals.py lists, and tells from SOURCE.
+
+The control plane is ministack, behind control/front.py, which asks for signatures.
+- Every key of the stack may do everything: no policy is enforced.
+- A retried state has the token of its first attempt; history has no TaskSubmitted, and a timed-out
+  state has TaskFailed; no execution can be redriven; TimeoutSeconds of a whole machine is ignored.
+- What a Lambda function raises has the type Runtime.HandlerError; functions run by ministack's own
+  Python, whatever their runtime.
+- CloudTrail has no data events, and names calls of the query services by their protocol.
+- After a kill the last SECONDS of control/emulator/saving.py are lost, DynamoDB's too.
+- A start ends every execution that was running: FAILED, States.ServiceRestart.
+
+What stands in within it: control/emulator/, one module each.
+- Alarms see time run faster, by ALARM_HASTE.
+- A heartbeat's time-out is TaskFailed with States.HeartbeatTimeout.
+
+ECS is containers/: processes of an allow-list.
+- No image is pulled, no network, mount, role or command of a task definition is looked at.
+- A task is told as STOPPED when its process was asked to end, not when it has.
+- Memory is looked at twice a second; CPU is not limited at all.
 """
 
 from pathlib import Path

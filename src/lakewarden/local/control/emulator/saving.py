@@ -16,7 +16,7 @@ def mend() -> None:
     def save() -> None:
         while True:
             time.sleep(_SECONDS)
-            if app._BOOTED.is_set():
+            if app._BOOTED.is_set():  # what changes meanwhile is logged, and saved the next time
                 persistence.save_all(app._build_persistence_save_dict())
 
     app._BOOTED = threading.Event()
