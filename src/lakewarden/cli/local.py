@@ -88,6 +88,7 @@ def up(
 
 
 def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: bool) -> None:
+    from lakewarden.cli.local_pipeline import local_pipeline
     from lakewarden.local import cloud
     from lakewarden.local.cloud import Machine
     from lakewarden.local.config import CloudConfig
@@ -99,6 +100,8 @@ def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: b
         env=opened.env_name,
         region=opened.env.region,
         bucket=opened.env.bucket,
+        warehouse=opened.env.warehouse,
+        names=opened.settings.names,
         datasets=tuple(datasets),
         landings=tuple(sorted({each.landing.partition("{")[0] for each in datasets.values()})),
         nessie=nessie,
@@ -108,7 +111,8 @@ def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: b
         cache_folder(), user_environment(), java_home(), _dagster(opened) if dagster else None
     )
     tell = (lambda _: None) if as_json else say
-    info = cloud.up(_asked(opened), wanted, machine, tell=tell)
+    pipeline = local_pipeline(opened, wanted.landings)
+    info = cloud.up(_asked(opened), wanted, machine, pipeline=pipeline, tell=tell)
     if as_json:
         told = {"endpoint": info.connection.endpoint, "control": info.connection.control}
         show_json({**told, "nessie": info.nessie, "bucket": opened.env.bucket})

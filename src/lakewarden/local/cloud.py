@@ -383,7 +383,7 @@ def _images(
     from lakewarden.aws.definitions import names
 
     yield (
-        names(wanted.project, wanted.env).runner,
+        names(wanted.project, wanted.env, wanted.names).runner,
         Image(
             argv=(sys.executable, "-m", "lakewarden.stepfunctions.task"),
             folder=root,
@@ -392,7 +392,7 @@ def _images(
         ),
     )
     if wanted.nessie and programs.java and programs.jar:
-        server = _nessie(asked, layout, chosen)
+        server = _nessie(asked, wanted, layout, chosen)
         server.folder.mkdir(mode=0o700, exist_ok=True)
         yield (
             images.name_of(NESSIE_IMAGE),
@@ -407,7 +407,9 @@ def _images(
         yield dagster_image(wanted.project), machine.dagster(chosen.dagster)
 
 
-def _nessie(asked: StackConfig, layout: Layout, chosen: CloudPorts) -> nessie.Server:
+def _nessie(
+    asked: StackConfig, wanted: config.CloudConfig, layout: Layout, chosen: CloudPorts
+) -> nessie.Server:
     folder = layout.folder.resolve() / "nessie"
     s3, found = ports.remembered(layout), keys(layout)
     return nessie.Server(
@@ -415,7 +417,7 @@ def _nessie(asked: StackConfig, layout: Layout, chosen: CloudPorts) -> nessie.Se
         management_port=chosen.nessie_management,
         store=nessie.RocksDb(folder / "store"),
         warehouse=nessie.Warehouse(
-            location=f"s3://{asked.bucket}/warehouse",
+            location=f"s3://{asked.bucket}/{wanted.warehouse}",
             endpoint=f"http://{HOST}:{s3.s3 if s3 else 0}",
             region=asked.region,
             access_key=found.access_key,

@@ -1,6 +1,7 @@
 """What the stack has beside S3, as `up` was told; kept in a file for the stack's own processes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -15,6 +16,8 @@ class CloudConfig:
     env: str
     region: str
     bucket: str
+    warehouse: str = "warehouse"  # prefix of the tables within the bucket
+    names: Mapping[str, str] = field(default_factory=dict)  # in place of some of ours, by key
     datasets: tuple[str, ...] = ()
     landings: tuple[str, ...] = ()  # prefixes below which deliveries arrive
     nessie: bool = False

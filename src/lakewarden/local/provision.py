@@ -80,7 +80,7 @@ class Provision:
 
     @cached_property
     def names(self) -> Names:
-        return names(self.config.project, self.config.env)
+        return names(self.config.project, self.config.env, self.config.names)
 
     def make(self, pipeline: Pipeline | None = None) -> Made:
         """All of it."""
@@ -156,21 +156,7 @@ class Provision:
     def _nessie(self) -> dict[str, str]:
         """Its service, behind a load balancer's target group; the names of both for metrics."""
         balancers = self._client("elbv2")
-        balancer = balancers.create_load_balancer(Name=self.names.nessie_service, Subnets=_SUBNETS)
-        group = balancers.create_target_group(
-            Name=self.names.nessie_target_group,
-            Protocol="HTTP",
-            Port=self.nessie_port,
-            VpcId="vpc-00000000",
-            TargetType="ip",
-            HealthCheckPath=_HEALTH_PATH,
-            HealthCheckIntervalSeconds=5,
-            HealthCheckTimeoutSeconds=2,
-            HealthyThresholdCount=2,
-            UnhealthyThresholdCount=2,
-        )
-        arn: str = balancer["LoadBalancers"][0]["LoadBalancerArn"]
-        target: str = group["TargetGroups"][0]["TargetGroupArn"]
+        arn, target = self._balancer(balancers), self._target_group(balancers)
         if not balancers.describe_listeners(LoadBalancerArn=arn)["Listeners"]:
             forward = [{"Type": "forward", "TargetGroupArn": target}]
             balancers.create_listener(
@@ -191,6 +177,33 @@ class Provision:
             "target_group": target.rsplit(":", 1)[-1],
             "load_balancer": arn.partition(":loadbalancer/")[2],
         }
+
+    def _balancer(self, balancers: Any) -> str:
+        name = self.names.nessie_service
+        try:
+            found = balancers.describe_load_balancers(Names=[name])
+        except balancers.exceptions.LoadBalancerNotFoundException:
+            found = balancers.create_load_balancer(Name=name, Subnets=_SUBNETS)
+        return str(found["LoadBalancers"][0]["LoadBalancerArn"])
+
+    def _target_group(self, balancers: Any) -> str:
+        name = self.names.nessie_target_group
+        try:
+            found = balancers.describe_target_groups(Names=[name])
+        except balancers.exceptions.TargetGroupNotFoundException:
+            found = balancers.create_target_group(
+                Name=name,
+                Protocol="HTTP",
+                Port=self.nessie_port,
+                VpcId="vpc-00000000",
+                TargetType="ip",
+                HealthCheckPath=_HEALTH_PATH,
+                HealthCheckIntervalSeconds=5,
+                HealthCheckTimeoutSeconds=2,
+                HealthyThresholdCount=2,
+                UnhealthyThresholdCount=2,
+            )
+        return str(found["TargetGroups"][0]["TargetGroupArn"])
 
     def _dagster(self) -> None:
         service = self.names.dagster_service
