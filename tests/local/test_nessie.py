@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -11,15 +13,20 @@ from typing import Any
 import pytest
 
 import lakewarden
+from lakewarden.batch.conductor import StageDone
+from lakewarden.batch.model import Transformed
 from lakewarden.cli.flights_data import write_delivery, write_reference
 from lakewarden.lake.nessie import NessieLake
 from tests.local.shop import connect_project
 from tests.local.test_cli import lakewarden as command
+from tests.local.test_turns import make_shops
 from tests.nessie import Nessie, nessie
 from tests.stack import LocalStack
 
 __all__ = ["nessie"]  # pytest finds the fixture here
 
+FIRST = ("receive", "load", "transform", "audit")
+AGAIN = ("transform", "audit")
 DAYS = ("2013-01-01", "2013-01-02")
 
 
@@ -60,7 +67,9 @@ class Lakehouse:
         told.append(self.run("batch", "run", "flights", DAYS[0]))
         told.append(self.run("batch", "run", "flights", DAYS[0]))  # again: nothing to do
         told.append(self.run("batch", "run", "flights", f"{DAYS[0]}..{DAYS[1]}"))
-        told.append(self.run("batch", "unpublish", "flights", DAYS[0], "--reason", "wrong day"))
+        self.run("batch", "deliver", "flights", DAYS[0], deliveries / "corrected")
+        told.append(self.run("batch", "run", "flights", DAYS[0]))  # its rows are replaced
+        told.append(self.run("batch", "unpublish", "flights", DAYS[1], "--reason", "wrong day"))
         told.append(self.run("table", "plan"))
         told.append(self.run("table", "drift"))
         told.append(self.run("lake", "log"))
@@ -75,6 +84,10 @@ def deliveries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for day in DAYS:
         write_delivery(date.fromisoformat(day), folder / day)
     write_reference("2013-01", folder / "reference")
+    (corrected,) = write_delivery(
+        date.fromisoformat(DAYS[0]), folder / "corrected"
+    ).parent.iterdir()
+    corrected.write_text("".join(corrected.read_text().splitlines(keepends=True)[:-1]))
     return folder
 
 
@@ -118,6 +131,48 @@ def test_the_example_is_the_same_on_nessie_as_on_sqlite(
     sql, there = (one.story(deliveries) for one in (on_sql, on_nessie))
     for here, other in zip(sql, there, strict=True):
         assert comparable(other) == comparable(here)
-    assert on_sql.version == 4
-    for version in range(1, 5):
+    assert on_sql.version == 5
+    for version in range(1, 6):
         assert on_nessie.rows(at=version) == on_sql.rows(at=version)
+
+
+@pytest.mark.slow
+def test_datasets_that_share_a_mart_are_both_published(
+    tmp_path: Path, local_stack: LocalStack, nessie: Nessie
+) -> None:
+    """One publishes while the other is about to: of that only what conflicted is done again."""
+    shop = make_shops(tmp_path, local_stack)
+    connect_project(tmp_path, local_stack.connection, nessie.bucket)
+    use_nessie(tmp_path, nessie)
+    shop.project.apply_tables()
+    folder = tmp_path / "delivery"
+    folder.mkdir()
+    (folder / "sales.csv").write_text("id,amount\n1,1\n")
+    shop.project.deliver("east", "2024-02-01", folder)
+    told: list[StageDone] = []
+
+    def meanwhile(done: StageDone) -> None:
+        told.append(done)
+        if [one.stage for one in told].count("audit") == 1 and done.stage == "audit":
+            contend(tmp_path, "north")
+
+    outcome = shop.project.run("east", "2024-02-01", tell=meanwhile)
+    assert outcome.status == "published"
+    stages = [one.stage for one in told]
+    assert stages == [*FIRST, *AGAIN, "publish"]
+    rows = shop.rows()
+    assert rows["marts.every"] == (("east", 1), ("north", 5), ("south", 0), ("west", 0))
+    assert rows["marts.own_east"] == (("east", 1),)
+    assert list(shop.project.lake.branches()) == []
+    assert [one.version for one in shop.project.lake.publications()] == [3, 2, 1]
+    first, again = (one.result for one in told if isinstance(one.result, Transformed))
+    kept = {one.table for one in first.outputs} & {
+        one.table for one in again.outputs if one in first.outputs
+    }
+    assert kept == {"marts.own_east"}
+
+
+def contend(root: Path, dataset: str) -> None:
+    """Another process that publishes a batch of a dataset."""
+    argv = [*(sys.executable, "-m", "tests.local.contention"), str(root), dataset, "0", "1"]
+    subprocess.run(argv, check=True, capture_output=True, timeout=150)
