@@ -94,17 +94,19 @@ def _prefixes(project: "Project", writes: bool) -> "Iterator[Prefix]":
 
 
 def _catalog(project: "Project", writes: bool) -> Answer:
-    from lakewarden.lake.check import check_nessie, check_sql
+    from lakewarden.lake.check import check_sql
+    from lakewarden.lake.nessie_check import check_nessie
 
     catalog = project.env.catalog
     if catalog.type == "sql":
         return check_sql(project.catalog_uri(), writes=writes)
     return check_nessie(
         project.catalog_uri(),
-        project.reveal(catalog.token) if catalog.token is not None else None,
+        project.catalog_token(),
         main=catalog.main,
         warehouse=catalog.warehouse,
         bucket=project.env.bucket,
+        writes=writes,
     )
 
 

@@ -101,6 +101,13 @@ class Environment:
             )
         return uri
 
+    def catalog_token(self) -> str | None:
+        """The bearer token, where the catalog asks for one."""
+        catalog = self.env.catalog
+        if isinstance(catalog, SqlCatalogSettings) or catalog.token is None:
+            return None
+        return self.reveal(catalog.token)
+
     @cached_property
     def objects(self) -> "Objects":
         """The bucket; who we are is checked first."""
@@ -210,8 +217,9 @@ class Environment:
         from lakewarden.lake.nessie import NessieConfig, NessieLake
 
         config = NessieConfig(self.catalog_uri(), catalog.warehouse, catalog.main)
-        token = self.reveal(catalog.token) if catalog.token is not None else None
-        return NessieLake(config, self._file_io(), token=token, objects=lambda: self.objects)
+        return NessieLake(
+            config, self._file_io(), token=self.catalog_token(), objects=lambda: self.objects
+        )
 
     def _file_io(self) -> Mapping[str, str]:
         """PyIceberg's own words for the same store."""

@@ -6,10 +6,9 @@ import pytest
 from sqlalchemy import create_engine, inspect, text
 
 from lakewarden.errors import WrongUsage
-from lakewarden.lake.check import check_nessie, check_sql
+from lakewarden.lake.check import check_sql
 from lakewarden.lake.model import CatalogUnavailable
 from lakewarden.lake.sql import SqlLake
-from tests.nessie import Nessie
 from tests.postgres import Postgres
 
 
@@ -69,29 +68,3 @@ def test_a_catalog_that_is_away() -> None:
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
     with pytest.raises(WrongUsage):
         check_sql("mysql://h/d")
-
-
-# ── Nessie ──────────────────────────────────────────────────────────────────────────────────────
-
-
-def test_a_nessie_tells_its_warehouse(nessie: Nessie) -> None:
-    nessie.empty()
-    answer = check_nessie(nessie.uri, None, main="main", warehouse="lake", bucket=nessie.bucket)
-    assert answer.told.startswith("Nessie, API 2.")
-    assert (answer.missing, answer.who) == ((), None)
-    assert nessie._ask("GET", "trees")["references"][0]["name"] == "main"
-    assert len(nessie._ask("GET", "trees")["references"]) == 1  # nothing is made by asking
-
-
-def test_what_a_nessie_lacks_is_named(nessie: Nessie) -> None:
-    answer = check_nessie(nessie.uri, None, main="trunk", warehouse="house", bucket="lake")
-    assert answer.missing == ("there is no branch trunk", "there is no warehouse house")
-    elsewhere = check_nessie(nessie.uri, None, main="main", warehouse="lake", bucket="elsewhere")
-    (missing,) = elsewhere.missing
-    assert nessie.bucket in missing
-    assert "elsewhere" in missing
-
-
-def test_a_nessie_that_is_away() -> None:
-    with pytest.raises(CatalogUnavailable):
-        check_nessie("http://127.0.0.1:1", None, main="main", warehouse="lake", bucket="lake")

@@ -12,6 +12,7 @@ import pytest
 from pyiceberg.catalog import Catalog, load_catalog
 
 from lakewarden.aws.clients import Connection
+from lakewarden.checkup import Answer
 from lakewarden.lake.model import (
     MAIN,
     BaseMoved,
@@ -33,6 +34,7 @@ from lakewarden.lake.nessie_api import (
     Reference,
     namespace,
 )
+from lakewarden.lake.nessie_check import check_nessie
 from lakewarden.lake.nessie_history import PublicationUnreadable
 from lakewarden.lake.nessie_keys import ROOT
 from tests.contract.conftest import Place
@@ -255,6 +257,22 @@ def test_records_of_another_release_are_not_touched(place: Place, lake: NessieLa
     ):
         with pytest.raises(CatalogFormatUnknown, match="99"):
             attempt()
+
+
+def test_what_a_nessie_says_of_itself(place: Place, lake: NessieLake) -> None:
+    def asked(**changed: str) -> Answer:
+        bucket = place.warehouse.split("/")[2]
+        told = {"main": MAIN, "warehouse": "lake", "bucket": bucket, **changed}
+        return check_nessie(place.uri, None, **told)  # type: ignore[arg-type]  # `writes` is none
+
+    assert asked().told == "Nessie, version 0"
+    publish(lake, "1", "raw.a")
+    assert (asked().told, asked().missing) == ("Nessie, version 1", ())
+    assert asked(main="trunk").missing == ("no branch trunk",)
+    assert asked(warehouse="other").missing == ("no warehouse other",)
+    assert "outside of the bucket mine" in asked(bucket="mine").missing[0]
+    with pytest.raises(CatalogUnavailable):
+        check_nessie("http://127.0.0.1:1", None, main=MAIN, warehouse="lake", bucket="mine")
 
 
 # --- answers that are lost ------------------------------------------------------------------------

@@ -64,9 +64,8 @@ class Lakehouse:
         told.append(self.run("batch", "run", "reference", "2013-01"))
         for day in DAYS:
             self.run("batch", "deliver", "flights", day, deliveries / day)
-        told.append(self.run("batch", "run", "flights", DAYS[0]))
-        told.append(self.run("batch", "run", "flights", DAYS[0]))  # again: nothing to do
         told.append(self.run("batch", "run", "flights", f"{DAYS[0]}..{DAYS[1]}"))
+        told.append(self.run("batch", "run", "flights", DAYS[1]))  # again: nothing to do
         self.run("batch", "deliver", "flights", DAYS[0], deliveries / "corrected")
         told.append(self.run("batch", "run", "flights", DAYS[0]))  # its rows are replaced
         told.append(self.run("batch", "unpublish", "flights", DAYS[1], "--reason", "wrong day"))
@@ -122,6 +121,7 @@ def comparable(told: object) -> object:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # eight runs with their models, and a server to start
 def test_the_example_is_the_same_on_nessie_as_on_sqlite(
     tmp_path: Path, local_stack: LocalStack, nessie: Nessie, deliveries: Path
 ) -> None:
@@ -131,8 +131,8 @@ def test_the_example_is_the_same_on_nessie_as_on_sqlite(
     sql, there = (one.story(deliveries) for one in (on_sql, on_nessie))
     for here, other in zip(sql, there, strict=True):
         assert comparable(other) == comparable(here)
-    assert on_sql.version == 5
-    for version in range(1, 6):
+    assert on_sql.version == 4
+    for version in range(1, 5):
         assert on_nessie.rows(at=version) == on_sql.rows(at=version)
 
 

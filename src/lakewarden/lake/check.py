@@ -1,4 +1,4 @@
-"""Whether a catalog answers, as whom, and whether it may be written. Nothing is made or changed."""
+"""Whether a SQL catalog answers, as whom, and whether it may be written. Nothing is made or changed."""
 
 import os
 import time
@@ -9,8 +9,6 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, func, select, text
 
 from lakewarden.checkup import Answer
-from lakewarden.lake.model import CatalogUnavailable
-from lakewarden.lake.nessie_api import NessieApi
 from lakewarden.lake.sql_engine import make_engine, reading
 from lakewarden.lake.sql_schema import head, is_prepared, metadata
 
@@ -35,41 +33,6 @@ def check_sql(uri: str, *, writes: bool = True) -> Answer:
     finally:
         engine.dispose()
     return replace(answer, latency=time.monotonic() - begun)
-
-
-def check_nessie(uri: str, token: str | None, *, main: str, warehouse: str, bucket: str) -> Answer:
-    """A catalog in Nessie: its main, and whether its warehouse lies in our bucket. Whether it may
-    be written Nessie does not tell. Raises CatalogUnavailable, CatalogDenied, CatalogRefused."""
-    api = NessieApi(uri, token)
-    begun = time.monotonic()
-    try:
-        told = f"Nessie, API {api.spec_version()}"
-        latency = time.monotonic() - begun
-        missing = list(_wrong_in_nessie(api, main, warehouse, bucket))
-    finally:
-        api.close()
-    return Answer(
-        f"{told}, warehouse {warehouse}",
-        who="the token's" if token is not None else None,
-        missing=tuple(missing),
-        unknown=("whether we may write: Nessie does not tell",),
-        hint="Correct `catalog` in lakewarden.toml, or Nessie's own settings." if missing else None,
-        latency=latency,
-    )
-
-
-def _wrong_in_nessie(api: NessieApi, main: str, warehouse: str, bucket: str) -> Iterator[str]:
-    if api.reference(main) is None:
-        yield f"there is no branch {main}"
-    try:
-        location = api.warehouse(warehouse)
-    except CatalogUnavailable as error:
-        if "is not known" not in error.message:
-            raise
-        yield f"there is no warehouse {warehouse}"
-        return
-    if location.partition("://")[2].partition("/")[0] != bucket:
-        yield f"the warehouse {warehouse} lies in {location}, and not in the bucket {bucket}"
 
 
 def _sqlite(engine: Engine, writes: bool) -> Answer:

@@ -6,6 +6,7 @@ be looked up by who knows what it wrote. The token goes into one header and nowh
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
@@ -188,20 +189,18 @@ class _Contents(_Answer):
 
 
 class _Config(_Answer):
-    spec_version: str
-
-
-class _Warehouse(_Answer):
-    warehouse: str
-
-
-class _IcebergConfig(_Answer):
-    defaults: _Warehouse
+    defaults: Mapping[str, str]
 
 
 class _Problem(_Answer):
+    """Of the REST API."""
+
     message: str
     error_code: str
+
+    @property
+    def text(self) -> str:
+        return self.message
 
 
 class _IcebergError(_Answer):
@@ -209,9 +208,13 @@ class _IcebergError(_Answer):
 
 
 class _IcebergProblem(_Answer):
-    """What the Iceberg side says instead."""
+    """Of Iceberg REST."""
 
     error: _IcebergError
+
+    @property
+    def text(self) -> str:
+        return self.error.message
 
 
 class NessieApi:
@@ -231,16 +234,6 @@ class NessieApi:
 
     def close(self) -> None:
         self._pool.clear()
-
-    def spec_version(self) -> str:
-        """Of the API that the server speaks; it does not tell its own."""
-        return self._get(_Config, "config").spec_version
-
-    def warehouse(self, name: str) -> str:
-        """Where a warehouse lies. Of one that it does not know the server says so with HTTP 500,
-        so that is a CatalogUnavailable too."""
-        found = self._get(_IcebergConfig, "config", {"warehouse": name}, root="iceberg/v1")
-        return found.defaults.warehouse
 
     def reference(self, name: str) -> Reference | None:
         """Where a branch is; None where there is none of that name."""
@@ -262,6 +255,18 @@ class NessieApi:
         """Raises KeyMoved where it is elsewhere by now, ReferenceMissing where it is gone."""
         where = f"trees/{_at(reference.name, reference.hash)}"
         self._write("DELETE", where, None, {"type": "BRANCH"})
+
+    def warehouse(self, name: str, warehouse: str) -> str | None:
+        """Where the tables that clients make through Iceberg REST come to lie; None where Nessie
+        has no warehouse of that name."""
+        path, query = f"{_at(name)}/v1/config", {"warehouse": warehouse}
+        try:
+            answer = self._ask("GET", path, None, query, again=True, under="iceberg")
+        except CatalogUnavailable as error:
+            if "is not known" in error.message:  # told as an error of the server, 500
+                return None
+            raise
+        return self._read(_Config, answer).defaults.get("warehouse")
 
     def entries(
         self, name: str, at: str | None = None, *, only: str | None = None, below: Key = ()
@@ -344,16 +349,8 @@ class NessieApi:
             page = self._get(model, path, {**query, "page-token": page.token})
             yield page
 
-    def _get(
-        self,
-        model: type[_A],
-        path: str,
-        query: Mapping[str, str] | None = None,
-        *,
-        root: str = "api/v2",
-    ) -> _A:
-        answer = self._ask("GET", path, None, query or {}, again=True, root=root)
-        return self._read(model, answer)
+    def _get(self, model: type[_A], path: str, query: Mapping[str, str] | None = None) -> _A:
+        return self._read(model, self._ask("GET", path, None, query or {}, again=True))
 
     def _write(
         self, method: str, path: str, body: JsonValue, query: Mapping[str, str] | None = None
@@ -368,10 +365,10 @@ class NessieApi:
         query: Mapping[str, str],
         *,
         again: bool,
-        root: str = "api/v2",
+        under: str = "api/v2",
     ) -> bytes:
         """The body of a good answer. `again`: asked once more where the connection breaks."""
-        url = f"{self.uri}/{root}/{path}" + (f"?{urlencode(query)}" if query else "")
+        url = f"{self.uri}/{under}/{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -388,10 +385,10 @@ class NessieApi:
     def _checked_answer(self, status: int, data: bytes) -> bytes:
         if status < 300:
             return data
-        problem = _problem(data)
-        if problem is None and status == 404:
+        said = said_by_nessie(data)
+        if said is None and status == 404:
             raise self._no_nessie()
-        said = " ".join(problem.split())[:_SAID] if problem else f"HTTP {status}"
+        said = said or f"HTTP {status}"
         match status:
             case 401 | 403:
                 raise denied(self.uri, status, given=self._token is not None)
@@ -481,16 +478,12 @@ def _told(operation: Operation) -> dict[str, JsonValue]:
             return {"type": "UNCHANGED", "key": key}
 
 
-def _problem(data: bytes) -> str | None:
-    """What Nessie itself says; None where somebody else answered."""
-    try:
-        return _Problem.model_validate_json(data).message
-    except ValidationError:
-        pass
-    try:
-        return _IcebergProblem.model_validate_json(data).error.message
-    except ValidationError:
-        return None
+def said_by_nessie(data: bytes) -> str | None:
+    """Its own words for what is wrong, in one short line; None where somebody else answered."""
+    for model in (_Problem, _IcebergProblem):
+        with suppress(ValidationError):
+            return " ".join(model.model_validate_json(data).text.split())[:_SAID]
+    return None
 
 
 def _connection_said(error: HTTPError) -> str:

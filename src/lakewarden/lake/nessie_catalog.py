@@ -16,7 +16,7 @@ from requests.exceptions import RequestException, Timeout
 
 from lakewarden.errors import TryAgain, WrongUsage
 from lakewarden.lake.model import BranchUnknown
-from lakewarden.lake.nessie_api import CONNECT_SECONDS, READ_SECONDS, away, denied
+from lakewarden.lake.nessie_api import CONNECT_SECONDS, READ_SECONDS, away, denied, said_by_nessie
 from lakewarden.lake.refusals import no_branch
 
 
@@ -127,7 +127,8 @@ class _Session(Session):
         if answer.status_code in (401, 403):
             raise denied(self._server, answer.status_code, given=self._given)
         if answer.status_code >= 500:
-            raise away(self._server, f"HTTP {answer.status_code}")
+            said = said_by_nessie(answer.content) or f"HTTP {answer.status_code}"
+            raise away(self._server, said)
         if answer.status_code == 400 and "NoSuchReferenceException" in answer.text:
             raise no_branch(self._branch)
         return answer
