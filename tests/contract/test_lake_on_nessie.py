@@ -89,7 +89,7 @@ def before_commits(
     def late(branch: Reference, operations: Sequence[Put], **more: object) -> str:
         if branch.name == MAIN and left:
             left.pop(0)()
-        return commit(branch, operations, **more)  # type: ignore[arg-type]
+        return commit(branch, operations, **more)  # type: ignore[arg-type]  # passed on as it came
 
     monkeypatch.setattr(lake._api, "commit", late)
 
@@ -351,7 +351,7 @@ def test_a_commit_that_arrives_late_is_not_a_second_one(
 
     def late(where: Reference, operations: Sequence[Put], **more: object) -> str:
         def again() -> str:
-            return commit(where, operations, **more)  # type: ignore[arg-type]
+            return commit(where, operations, **more)  # type: ignore[arg-type]  # passed on as it came
 
         if where.name != MAIN:
             return again()
