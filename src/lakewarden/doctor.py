@@ -1,7 +1,7 @@
 """What is asked of an environment, part by part. Each room asks about what is its own."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,8 +36,8 @@ def questions(project: "Project", probe: str, *, writes: bool = True) -> Sequenc
 
 def _control_plane(project: "Project") -> Iterator[Question]:
     """Nothing on a local stack that has S3 only."""
-    from lakewarden.aws.check_control import check_control, dagster, nessie, pipeline
-    from lakewarden.aws.definitions import names
+    from lakewarden.aws.alarms import Part, names_of
+    from lakewarden.aws.check_control import Expected, check_control, dagster, nessie, pipeline
 
     try:
         connection = _in_a_hurry(project)
@@ -45,10 +45,17 @@ def _control_plane(project: "Project") -> Iterator[Question]:
         return
     if connection.endpoint is not None and connection.control is None:
         return
-    called = names(project.settings.project, project.env_name)
-    parts = {"pipeline": pipeline, "nessie": nessie, "dagster": dagster}
-    for name, expected in parts.items():
-        yield Question(name, partial(check_control, connection, expected(called)))
+    called = project.names
+    parts: dict[Part, Sequence[Expected]] = {
+        "pipeline": pipeline(called),
+        "nessie": nessie(called),
+        "dagster": dagster(called),
+    }
+    places = {**asdict(called), "project": project.settings.project, "env": project.env_name}
+    for part, expected in parts.items():
+        named = names_of(part, places, project.settings.dataset)
+        all_of_it = [*expected, *(Expected("alarm", name) for name in named)]
+        yield Question(part, partial(check_control, connection, all_of_it))
 
 
 def _credentials(project: "Project") -> Answer:

@@ -5,7 +5,7 @@ its name, its metric and its dimensions, which `like` gives as patterns.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -110,6 +110,17 @@ def filled(alarm: Alarm, places: Mapping[str, str], actions: Iterable[str]) -> d
         "OKActions": told,
         "Tags": [{"Key": TAG, "Value": alarm.procedure}],
     }
+
+
+def names_of(part: Part, places: Mapping[str, str], datasets: Iterable[str]) -> Sequence[str]:
+    """What the alarms of a part are called. Raises AlarmIncomplete."""
+    each = [{"dataset": name} for name in datasets]
+    return [
+        _fill(alarm.name, {**places, **more})
+        for alarm in alarms()
+        if alarm.part == part
+        for more in (each if alarm.of_each_dataset else [{}])
+    ]
 
 
 def procedure_for(seen: Seen) -> str | None:

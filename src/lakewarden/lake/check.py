@@ -1,4 +1,4 @@
-"""Whether a SQL catalog answers, as whom, and whether it may be written. Nothing is made or changed."""
+"""Whether a SQL catalog answers, as whom, and whether it may be written: nothing is changed."""
 
 import os
 import time

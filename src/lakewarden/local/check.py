@@ -3,16 +3,17 @@
 import shutil
 
 from lakewarden.checkup import Answer
-from lakewarden.local import nessie, stack, weed
+from lakewarden.local import cloud, nessie, weed
 from lakewarden.local.stack import StackConfig
 
 
 def check_stack(config: StackConfig) -> Answer:
     """Every part's own answer. Raises LocalStackMissing."""
     program = weed.find()
-    found = stack.status(config)
-    up = [part.name for part in found.parts if part.up]
-    down = tuple(f"{part.name} is down: {part.detail}" for part in found.parts if not part.up)
+    found = cloud.status(config)
+    wanted = [part for part in found.parts if part.wanted]
+    up = [part.name for part in wanted if part.up]
+    down = tuple(f"{part.name} is down: {part.detail}" for part in wanted if not part.up)
     if not found.parts:
         down = ("it was never started here",)
     return Answer(
