@@ -52,7 +52,7 @@ MANAGED = {
 }
 # By whom each module's calls are made; together their policies have to allow them. STS needs none.
 CALLERS = {
-    "adoption/landing.py": ["reader"],
+    "adoption/landing.py": ["reader"],  # a survey only reads
     "aws/s3.py": ["runner", "deliverer", "copy-raw"],
     "aws/secrets.py": ["runner"],
     "aws/topics.py": ["dagster", "notify"],
