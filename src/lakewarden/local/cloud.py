@@ -247,6 +247,7 @@ def _end(daemon: Daemon, seconds: float) -> bool:
     running = process.find(daemon)
     if running is not None:
         process.end(daemon, running, seconds=seconds)
+        sessions.kill(running.pid)  # what it started: workers of Lambda functions
     return running is not None
 
 
