@@ -32,7 +32,6 @@ NAMES = frozenset(
         "git",
         "java",
         "maven",
-        "ministack",
         "openssl",
         "postgresql",
         "root",
@@ -132,15 +131,6 @@ def venv() -> None:
     """A Python that can make a virtual environment with pip in it."""
     if _run(sys.executable, "-c", "import ensurepip, venv").returncode != 0:
         _missing("venv", "this Python has no ensurepip (on Debian: apt-get install python3-venv)")
-
-
-def ministack() -> Path:
-    """A Python with ministack and boto3, in an environment of its own: its pins are not ours.
-    LAKEWARDEN_MINISTACK names it."""
-    named = os.environ.get("LAKEWARDEN_MINISTACK")
-    if named is None or not Path(named).is_file():
-        _missing("ministack", "LAKEWARDEN_MINISTACK names no Python that has it")
-    return Path(named)
 
 
 def _postgresql_folders() -> Iterator[Path]:

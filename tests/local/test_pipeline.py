@@ -1,28 +1,20 @@
 """The pipeline on Step Functions, on an emulator of AWS, with its tasks as real processes."""
 
-import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
+from lakewarden.aws.clients import Connection
 from lakewarden.aws.objects import ObjectVersion
 from lakewarden.aws.s3 import S3Objects
 from lakewarden.batch.export import read_export
 from lakewarden.batch.history import runs
-from tests.local.pipeline_site import (
-    Emulator,
-    Execution,
-    Site,
-    agent,
-    emulator,
-    make_site,
-    wait_for,
-)
-from tests.local.shop import DATASET, DAY, Shop, new_shop, rows_of, write_delivery
-from tests.stack import LocalStack
+from lakewarden.local.health import make_bucket
+from tests.local.pipeline_site import Execution, Site, pipeline_site, wait_for
+from tests.local.shop import DATASET, DAY, Shop, make_shop, rows_of, write_delivery
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -40,12 +32,6 @@ WHOLE = [
     "Done",
 ]
 UNDONE = ["RollbackStage", "NotifyFailure", "Failed"]
-
-
-@pytest.fixture(scope="module")
-def control(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with emulator(tmp_path_factory.mktemp("control")) as found:
-        yield found
 
 
 @dataclass
@@ -72,21 +58,19 @@ class Pipeline:
 
 
 @pytest.fixture(scope="module")
-def pipeline(
-    local_stack: LocalStack, control: Emulator, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Pipeline]:
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """One shop for all tests, each with a day of its own."""
-    shop = new_shop(local_stack, tmp_path_factory.mktemp("shop"), models=True)
-    site = make_site(shop.root, control, shop.project.env.bucket)
-    with agent(site):
-        yield Pipeline(shop, site)
+    root = tmp_path_factory.mktemp("shop")
+    make_shop(root, Connection("local", "us-east-1"), "shop-dev", models=True)
+    with pipeline_site(root, "shop") as site:
+        yield Pipeline(Shop(root), site)
 
 
 def test_a_delivery_is_published_exported_and_told(pipeline: Pipeline) -> None:
     pipeline.shop.deliver(1)
     execution = pipeline.run()
     ended = execution.end()
-    assert ended["status"] == "SUCCEEDED", pipeline.site.logs[-1].read_text()
+    assert ended["status"] == "SUCCEEDED", pipeline.site.log()
     assert execution.states() == WHOLE
     marts = {name: rows for name, rows in pipeline.shop.rows().items() if name.startswith("marts")}
     assert {name: tuple(rows) for name, rows in pipeline.exported().items()} == marts
@@ -104,10 +88,10 @@ def test_a_delivery_is_published_exported_and_told(pipeline: Pipeline) -> None:
     assert len(pipeline.shop.publications()) == 1
 
 
-def test_a_delivery_comes_from_its_producers_bucket(
-    pipeline: Pipeline, local_stack: LocalStack, tmp_path: Path
-) -> None:
-    day, producer = "2024-03-02", S3Objects(local_stack.connection, local_stack.bucket())
+def test_a_delivery_comes_from_its_producers_bucket(pipeline: Pipeline, tmp_path: Path) -> None:
+    day, connection = "2024-03-02", pipeline.shop.project.connection
+    make_bucket(connection, "shop-producer")
+    producer = S3Objects(connection, "shop-producer")
     folder = write_delivery(tmp_path / "made", 2)
     pipeline.shop.project.write_manifest_of_folder(folder, DATASET, day)
     for path in folder.iterdir():
@@ -181,11 +165,10 @@ def test_a_failing_dbt_test_keeps_the_batch_out(pipeline: Pipeline) -> None:
     run = runs(pipeline.shop.project.objects, pipeline.shop.project.lake, DATASET, leases={})[0].run
     kept = pipeline.shop.project.receipts_prefix(DATASET, run) + "dbt/test_results.json"
     assert pipeline.shop.project.objects.head(kept) is not None
-    log = next(one for one in reversed(pipeline.site.logs) if "run" in one.name).read_text()
-    assert kept in log
+    wait_for(lambda: kept in pipeline.site.log())
 
 
-def _paused(pipeline: Pipeline, day: str) -> tuple[Execution, int]:
+def _paused(pipeline: Pipeline, day: str) -> tuple[Execution, psutil.Process]:
     """An execution whose runner stands still, with the batch loaded and nothing published."""
     execution = pipeline.run(day)
     process = wait_for(lambda: pipeline.site.running("run"))
@@ -197,9 +180,10 @@ def _paused(pipeline: Pipeline, day: str) -> tuple[Execution, int]:
         return found > before
 
     wait_for(is_loaded)
-    process.send_signal(signal.SIGSTOP)
+    assert process is not None
+    process.suspend()
     assert pipeline.shop.publications(day) == ()
-    return execution, process.pid
+    return execution, process
 
 
 def test_a_runner_that_was_killed_is_put_away_and_the_same_payload_publishes(
@@ -208,11 +192,11 @@ def test_a_runner_that_was_killed_is_put_away_and_the_same_payload_publishes(
     day = "2024-03-06"
     pipeline.shop.deliver(6, day)
     before = pipeline.shop.rows()
-    execution, pid = _paused(pipeline, day)
+    execution, process = _paused(pipeline, day)
     assert pipeline.shop.leftovers() != {}
-    os.kill(pid, signal.SIGKILL)
+    process.kill()
     ended = execution.end()
-    assert (ended["status"], ended["error"]) == ("FAILED", "HeartbeatTimeout")
+    assert (ended["status"], ended["error"]) == ("FAILED", "RunnerKilled")
     assert execution.states()[-3:] == UNDONE
     (notice,) = pipeline.site.notices()
     assert (notice["outcome"], len(notice["fenced_runs"])) == ("failed", 1)
@@ -226,28 +210,30 @@ def test_a_runner_that_was_killed_is_put_away_and_the_same_payload_publishes(
 def test_a_runner_that_nobody_waits_for_does_not_publish(pipeline: Pipeline) -> None:
     day = "2024-03-07"
     pipeline.shop.deliver(7, day)
-    execution, pid = _paused(pipeline, day)
-    arn = next(arn for arn, p in pipeline.site.processes.items() if p.pid == pid)
-    pipeline.site.sfn.send_task_failure(
-        taskToken=pipeline.site.tokens[arn], error="States.HeartbeatTimeout", cause=""
+    execution, process = _paused(pipeline, day)
+    pipeline.site.client("stepfunctions").send_task_failure(
+        taskToken=pipeline.site.token(process), error="States.HeartbeatTimeout", cause=""
     )
-    os.kill(pid, signal.SIGCONT)
-    assert pipeline.site.processes[arn].wait(60) == 1
-    log = next(one for one in reversed(pipeline.site.logs) if "run" in one.name).read_text()
-    assert "TokenLost" in log or "RunFenced" in log
+    process.resume()
     _end_of_failed(pipeline, execution, "RunDbtTransformations", "HeartbeatTimeout")
     assert pipeline.shop.publications(day) == ()
+
+
+def test_a_runner_that_hangs_is_given_up_and_stopped(pipeline: Pipeline) -> None:
+    day = "2024-03-11"
+    pipeline.shop.deliver(11, day)
+    execution, process = _paused(pipeline, day)
+    _end_of_failed(pipeline, execution, "RunDbtTransformations", "HeartbeatTimeout")
+    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 90)
 
 
 def test_a_runner_that_is_told_to_end_says_so(pipeline: Pipeline) -> None:
     day = "2024-03-08"
     pipeline.shop.deliver(8, day)
-    execution, pid = _paused(pipeline, day)
-    os.kill(pid, signal.SIGTERM)
-    os.kill(pid, signal.SIGCONT)
+    execution, process = _paused(pipeline, day)
+    process.terminate()
+    process.resume()
     _end_of_failed(pipeline, execution, "RunDbtTransformations", "Stopped")
-    process = next(p for p in pipeline.site.processes.values() if p.pid == pid)
-    assert process.wait(60) == 143
 
 
 def test_published_and_not_exported_is_told_as_that_and_goes_on(pipeline: Pipeline) -> None:
@@ -283,3 +269,23 @@ def test_two_executions_of_one_payload_publish_once(pipeline: Pipeline) -> None:
     pipeline.site.notices()
     assert pipeline.run(day).end()["status"] == "SUCCEEDED"
     assert pipeline.shop.leftovers() == {}
+
+
+def test_what_arrived_whole_is_started_once(pipeline: Pipeline) -> None:
+    day, project = "2024-03-12", pipeline.shop.project
+    pipeline.shop.deliver(12, day)
+    function = pipeline.site.names.check_deliveries
+
+    def arrived(name: str) -> list[str]:
+        key = f"raw/sales/{day}/{name}"
+        detail = {"bucket": {"name": project.env.bucket}, "object": {"key": key}}
+        event = {"source": "aws.s3", "detail-type": "Object Created", "detail": detail}
+        return list(pipeline.site.call(function, event)["started"])
+
+    assert arrived("lines.csv") == []
+    (name,) = arrived("_manifest.json")
+    assert arrived("_manifest.json") == [name]
+    arn = pipeline.site.machine.replace(":stateMachine:", ":execution:") + f":{name}"
+    assert Execution(pipeline.site, arn).end()["status"] == "SUCCEEDED"
+    assert len(pipeline.shop.publications(day)) == 1
+    assert pipeline.site.call(function, {"kind": "check"}) == {"started": [], "missing": []}
