@@ -9,18 +9,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakewarden.aws.objects import ObjectVersion
 from lakewarden.batch.calendar import Calendar, due_at, is_expected
+from lakewarden.batch.conductor import Outcome
 from lakewarden.batch.delivery.keys import key_of
-from lakewarden.batch.model import LeftOut
+from lakewarden.batch.model import (
+    Counts,
+    Delivery,
+    LeftOut,
+    Loaded,
+    LoadedBatch,
+    LoadedFile,
+    Run,
+)
 from lakewarden.batch.models.selection import Kind, LakeMark, Node, Write
 from lakewarden.dagster_defs.alerts import FailedStep, digest, of_drift, of_failure
 from lakewarden.dagster_defs.checks import worst
 from lakewarden.dagster_defs.failures import failure, failure_of_some
 from lakewarden.dagster_defs.lineage import Asset, Check, lineage
-from lakewarden.dagster_defs.reports import chart
+from lakewarden.dagster_defs.reports import chart, metadata, reports
 from lakewarden.dagster_defs.timing import cron, due_at_tick, due_on, freshness
 from lakewarden.errors import Failed, Refused, TryAgain
-from lakewarden.lake.model import Contribution, Publication
+from lakewarden.lake.model import Branch, Contribution, Pin, Publication, TableChange
 from lakewarden.tables.drift import Finding, FindingKind
 
 # ── lineage ─────────────────────────────────────────────────────────────────────────────────────
@@ -253,3 +263,32 @@ def test_the_chart_shows_what_main_holds() -> None:
         f"| 2024-01-02 | 10 | {'█' * 20} |",
     ]
     assert chart([]).count("\n") == 1
+
+
+def test_a_batch_is_counted_by_table() -> None:
+    counts = {"in": 9, "loaded": 8, "quarantined": 1}
+    held = Contribution("sales", "2024-01-01", "", counts)
+    version = ObjectVersion("key", "1", "etag", 1, datetime(2024, 1, 1, tzinfo=UTC))
+    publication = Publication(
+        3, "run", version.modified, held, {"raw.a": TableChange(None, "s3://b/a.json")}
+    )
+
+    def file(table: str, *counted: int) -> LoadedFile:
+        return LoadedFile("file", table, version, "", 1, Counts(*counted))
+
+    files = [file("raw.a", 3, 3, 0), file("raw.a", 2, 1, 1), file("raw.b", 4, 4, 0)]
+    delivery = Delivery("2024-01-01", [], "hash", "manifest")
+    batch = LoadedBatch(delivery, files, {}, None, Counts(9, 8, 1))
+    run = Run("run", "sales", ("2024-01-01", "2024-01-02"))
+    branch = Branch("b", "run", Pin("main", "2", {}), version.modified)
+    loaded = Loaded(run, branch, frozenset(), [batch])
+    left = [LeftOut("2024-01-02", DataWrong("wrong"))]
+    outcome = Outcome(run, "published", publication, None, loaded, left)
+    (found,) = reports(outcome, None, [publication])
+    assert found.is_new and found.counts("raw.a") == Counts(5, 4, 1)
+    assert found.counts("raw.b") == Counts(4, 4, 0)
+    told = metadata(Asset(("raw", "a"), "sales", table="raw.a"), found, "chart")
+    assert (told["rows"].value, told["quarantined"].value) == (4, 1)
+    assert told["metadata_location"].value == "s3://b/a.json"
+    (same,) = reports(Outcome(Run("x", "sales", ("2024-01-01",)), "unchanged"), None, [publication])
+    assert not same.is_new and same.counts("raw.a") == Counts(9, 8, 1)

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 import dagster as dg
 
 from lakewarden.batch.conductor import Outcome, StageDone
-from lakewarden.batch.model import Counts, LeftOut, Transformed
+from lakewarden.batch.model import LeftOut, Transformed
 from lakewarden.dagster_defs import checks
 from lakewarden.dagster_defs.failures import failure, failure_of_some
 from lakewarden.dagster_defs.lineage import Asset, Check, Lineage
 from lakewarden.dagster_defs.naming import Naming
-from lakewarden.dagster_defs.reports import BatchReport, chart, metadata, reports
+from lakewarden.dagster_defs.reports import BatchReport, chart, metadata, reports, total
 from lakewarden.errors import WrongUsage
 from lakewarden.wiring import Project
 
@@ -191,7 +191,9 @@ def _all(run: DatasetRun, done: _Done, context: dg.AssetExecutionContext) -> Ite
     tests = checks.worst(done.tests)
     for check in run.checks:
         if check.test is None:
-            yield checks.conservation(check, run.naming, _sum(done.reports))
+            table = run.drawn.by_key[check.key].table
+            counts = total(one.counts(table) for one in done.reports)
+            yield checks.conservation(check, run.naming, counts)
         else:
             yield checks.result(check, run.naming, tests.get(check.test))
 
@@ -230,12 +232,3 @@ def _data_version(asset: Asset, made: Sequence[BatchReport]) -> dg.DataVersion |
         return None
     change = newest.tables.get(asset.table or "")
     return dg.DataVersion((change and change.after) or str(newest.version))
-
-
-def _sum(made: Sequence[BatchReport]) -> Counts:
-    every = [one.counts for one in made]
-    return Counts(
-        sum(one.records_in for one in every),
-        sum(one.loaded for one in every),
-        sum(one.quarantined for one in every),
-    )

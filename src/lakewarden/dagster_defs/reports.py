@@ -3,7 +3,7 @@
 Nothing here holds a value of the data: names, counts, versions and places.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -20,15 +20,23 @@ _WIDTH = 20  # of its longest bar
 
 @dataclass(frozen=True)
 class BatchReport:
-    """One batch that main holds after a run. `rows`: what was written for it, by table of the
-    lake; `models`: those that were made again; both empty where the batch was left as it was."""
+    """One batch that main holds after a run. `loaded`: what was counted of each table that is
+    loaded; `written`: the rows of each table that a model wrote; `models`: those that were made
+    again. All are empty where the batch was left as it was."""
 
     batch: str
     publication: Publication
-    counts: Counts
     is_new: bool
-    rows: Mapping[str, int] = field(default_factory=dict)
+    loaded: Mapping[str, Counts] = field(default_factory=dict)
+    written: Mapping[str, int] = field(default_factory=dict)
     models: frozenset[str] = frozenset()
+
+    def counts(self, table: str | None) -> Counts:
+        """Of a table; where it was not loaded now, of all the batch's tables together."""
+        if table is not None and table in self.loaded:
+            return self.loaded[table]
+        told = self.publication.contribution.counts
+        return Counts(*(told.get(name, 0) for name in ("in", "loaded", "quarantined")))
 
 
 def reports(
@@ -55,16 +63,27 @@ def _report(
 ) -> BatchReport:
     batch = publication.contribution.batch or ""
     if loaded is None:
-        told = publication.contribution.counts
-        counts = Counts(*(told.get(name, 0) for name in ("in", "loaded", "quarantined")))
-        return BatchReport(batch, publication, counts, is_new=False)
-    rows: dict[str, int] = {}
+        return BatchReport(batch, publication, is_new=False)
+    by_table: dict[str, list[Counts]] = {}
     for file in loaded.files:
-        rows[file.table] = rows.get(file.table, 0) + file.counts.loaded
-    for output in transformed.outputs if transformed else ():
-        rows[output.table] = sum(one.record_count for one in output.data_files)
+        by_table.setdefault(file.table, []).append(file.counts)
+    written = {
+        output.table: sum(one.record_count for one in output.data_files)
+        for output in (transformed.outputs if transformed else ())
+    }
     models = frozenset(transformed.models if transformed else ())
-    return BatchReport(batch, publication, loaded.counts, True, rows, models)
+    counted = {table: total(counts) for table, counts in by_table.items()}
+    return BatchReport(batch, publication, True, counted, written, models)
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """All of them together."""
+    every = list(counts)
+    return Counts(
+        sum(one.records_in for one in every),
+        sum(one.loaded for one in every),
+        sum(one.quarantined for one in every),
+    )
 
 
 def metadata(
@@ -80,12 +99,13 @@ def metadata(
     change = report.publication.tables.get(asset.table or "")
     if change and change.after:
         told["metadata_location"] = dg.MetadataValue.path(change.after)
-    if (rows := report.rows.get(asset.table or "")) is not None:
+    if (rows := report.written.get(asset.table or "")) is not None:
         told["rows"] = dg.MetadataValue.int(rows)
     if asset.is_loaded:
-        told["records"] = dg.MetadataValue.int(report.counts.records_in)
-        told["loaded"] = dg.MetadataValue.int(report.counts.loaded)
-        told["quarantined"] = dg.MetadataValue.int(report.counts.quarantined)
+        counts = report.counts(asset.table)
+        told["records"] = dg.MetadataValue.int(counts.records_in)
+        told["rows"] = dg.MetadataValue.int(counts.loaded)
+        told["quarantined"] = dg.MetadataValue.int(counts.quarantined)
         told["rows_by_batch"] = dg.MetadataValue.md(rows_by_batch)
     return told
 
