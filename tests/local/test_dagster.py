@@ -20,6 +20,8 @@ from tests.fakes.control_plane import FakeControlPlane, fake_control_plane
 from tests.local.dagster_site import JOB, FlightsSite, flights_site
 from tests.stack import LocalStack
 
+pytestmark = pytest.mark.slow
+
 # Values that the damage puts into deliveries: none of them may reach Dagster.
 PLANTED = ("1,400 miles",)
 
