@@ -6,6 +6,7 @@ Nessie and Dagster, and the functions and the state machine, where they are aske
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -188,10 +189,12 @@ class Provision:
 
     def _target_group(self, balancers: Any) -> str:
         name = self.names.nessie_target_group
-        try:
-            found = balancers.describe_target_groups(Names=[name])
-        except balancers.exceptions.TargetGroupNotFoundException:
-            found = balancers.create_target_group(
+        known: list[Any] = []
+        with suppress(balancers.exceptions.TargetGroupNotFoundException):
+            # The emulator answers with none instead.
+            known = balancers.describe_target_groups(Names=[name])["TargetGroups"]
+        if not known:
+            known = balancers.create_target_group(
                 Name=name,
                 Protocol="HTTP",
                 Port=self.nessie_port,
@@ -202,8 +205,8 @@ class Provision:
                 HealthCheckTimeoutSeconds=2,
                 HealthyThresholdCount=2,
                 UnhealthyThresholdCount=2,
-            )
-        return str(found["TargetGroups"][0]["TargetGroupArn"])
+            )["TargetGroups"]
+        return str(known[0]["TargetGroupArn"])
 
     def _dagster(self) -> None:
         service = self.names.dagster_service
