@@ -23,6 +23,7 @@ from benchmarks.report import (
     OURS,
     Contest,
     Spread,
+    by_name,
     numbers,
     show_contest,
     show_figures,
@@ -133,6 +134,11 @@ class _Bench:
         show_figures(self._console, title, {"": found})
         return found
 
+    def catalogs(self) -> Mapping[str, object]:
+        found = by_name(run("catalogs", self._job("tiny", self._tiny)).detail)
+        show_figures(self._console, "catalogs, seconds (medians of five)", found)
+        return found
+
     def drift(self) -> Mapping[str, object]:
         found = numbers(run("drift", self._job("tiny", self._tiny)).detail)
         title = f"table drift over {many_tables.TABLES:,} tables, seconds"
@@ -177,6 +183,7 @@ _PARTS: Mapping[str, bool] = {
     "command": True,
     "batches": True,
     "drift": True,
+    "catalogs": False,  # needs Java and Maven
     "speeds": True,
     "steps": False,
     "large": False,

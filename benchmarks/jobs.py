@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from benchmarks import (
+    catalogs,
     dlt_beside,
     duckdb_alone,
     lakewarden_batch,
@@ -24,6 +25,7 @@ JOBS: Mapping[str, Prepare] = {
     "digest": lakewarden_batch.digest,
     "batches": many_batches.run,
     "drift": many_tables.drift,
+    "catalogs": catalogs.run,
     "dlt": dlt_beside.load,
     "dlt-digest": dlt_beside.digest,
     "duckdb": duckdb_alone.s3_to_s3,

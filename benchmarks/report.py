@@ -102,6 +102,11 @@ def numbers(detail: Detail) -> Mapping[str, float]:
     }
 
 
+def by_name(detail: Detail) -> Mapping[str, Mapping[str, float]]:
+    """The groups of figures among what a job told."""
+    return {name: numbers(value) for name, value in detail.items() if isinstance(value, Mapping)}
+
+
 def show_contest(console: Console, contest: Contest) -> None:
     table = Table(title=f"{contest.table}: {len(contest.rounds)} rounds (min, median, max)")
     for column in ("", "seconds", "CPU s", "peak MiB", "ratio", "CPU ratio"):
