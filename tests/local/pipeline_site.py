@@ -17,7 +17,7 @@ from lakewarden.local.provision import Pipeline
 from lakewarden.wiring import Project, open_project
 from tests.stack import CloudStack, cloud_stack
 
-HEARTBEAT = 8  # seconds, the runner's start included
+HEARTBEAT = 20  # seconds, the runner's start included
 _OVER = {"SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED"}
 T = TypeVar("T")
 
@@ -99,8 +99,8 @@ class Site:
                 sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
         return found
 
-    def running(self, action: str) -> psutil.Process | None:
-        """The process of a task under way."""
+    def running(self, execution: Execution, action: str) -> psutil.Process | None:
+        """The process of an execution's task under way."""
         for process in psutil.process_iter(["cmdline"]):
             if "lakewarden.stepfunctions.task" not in (process.info["cmdline"] or ()):
                 continue
@@ -108,7 +108,8 @@ class Site:
                 seen = process.environ()
                 order = json.loads(seen.get("LAKEWARDEN_TASK", "{}"))
                 mine = seen.get("LAKEWARDEN_PROJECT") == str(self.root.resolve())
-                if mine and order.get("action") == action:
+                told = (order.get("execution"), order.get("action"))
+                if mine and told == (execution.arn, action):
                     return process
         return None
 

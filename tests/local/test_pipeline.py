@@ -171,7 +171,7 @@ def test_a_failing_dbt_test_keeps_the_batch_out(pipeline: Pipeline) -> None:
 def _paused(pipeline: Pipeline, day: str) -> tuple[Execution, psutil.Process]:
     """An execution whose runner stands still, with the batch loaded and nothing published."""
     execution = pipeline.run(day)
-    process = wait_for(lambda: pipeline.site.running("run"))
+    process = wait_for(lambda: pipeline.site.running(execution, "run"))
     objects = pipeline.shop.project.objects
     before = {one.key for one in objects.list("ops/batches/") if one.key.endswith("-load.json")}
 
