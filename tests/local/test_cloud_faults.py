@@ -148,6 +148,7 @@ def test_down_leaves_no_process_whatever_was_killed(mine: CloudStack) -> None:
     wait_for(lambda: is_gone(parent) and is_gone(child))
     assert processes_in(layout.folder) == []
     assert not layout.endpoint.exists()
+    assert not layout.sockets.exists()
     assert not cloud.down(mine.asked)
     assert all(
         record.state != "running" or record.pid for record in records.read_all(layout.containers)

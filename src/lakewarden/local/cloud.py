@@ -153,6 +153,7 @@ def down(asked: StackConfig) -> bool:
                 end_left(record)
         layout.cloud.unlink(missing_ok=True)
         ended.append(stack.stop(layout))
+        layout.remove_sockets()
         return any(ended)
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +114,13 @@ class Layout:
                 f"{self.sockets} is not a private folder of yours",
                 hint="Remove it, or have its owner remove it; then try again.",
             )
+
+    def remove_sockets(self) -> None:
+        """Remove what ended processes left outside of the project."""
+        for path in (self.control_socket, self.containers_socket):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # there was none, or it is not ours
+            self.sockets.rmdir()
 
     def make(self) -> None:
         """Make the folders; only their owner may look into them."""
