@@ -345,11 +345,6 @@ def java_home() -> Path | None:
     return Path(given) if given else None
 
 
-def user_environment() -> dict[str, str]:
-    """All of it, for who picks out of it what one program needs."""
-    return dict(os.environ)
-
-
 class TaskSettings(_Model):
     """What a task of the pipeline is started with (stepfunctions/task.py)."""
 
@@ -405,13 +400,9 @@ def load_settings(folder: Path) -> Settings:
 
 
 def variables() -> Mapping[str, str]:
-    """The process's environment, for references to secrets."""
+    """All of the process's environment: for references to secrets, and for who picks out of it
+    what another program needs."""
     return os.environ
-
-
-def inherited(more: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a process that takes ours, with some variables of its own."""
-    return {**os.environ, **more}
 
 
 def local_endpoint(root: Path) -> LocalEndpoint:

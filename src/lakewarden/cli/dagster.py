@@ -33,7 +33,7 @@ def dev(
     it needs are printed, for whoever starts it otherwise.
     """
     from lakewarden.dagster_defs.process import dev_command
-    from lakewarden.settings import inherited
+    from lakewarden.settings import variables
 
     opened = open_project(project, env, as_json=as_json)
     command = dev_command(opened.root, opened.env_name, port=port)
@@ -48,4 +48,4 @@ def dev(
         return
     say(f"Dagster answers at {command.url} in a moment; Ctrl-C ends it.")
     # It takes our place, so that what ends us ends it.
-    os.execve(command.argv[0], command.argv, inherited(command.environment))  # noqa: S606 - no shell
+    os.execve(command.argv[0], command.argv, {**variables(), **command.environment})  # noqa: S606 - no shell

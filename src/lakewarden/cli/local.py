@@ -92,7 +92,7 @@ def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: b
     from lakewarden.local import cloud
     from lakewarden.local.cloud import Machine
     from lakewarden.local.config import CloudConfig
-    from lakewarden.settings import cache_folder, java_home, user_environment
+    from lakewarden.settings import cache_folder, java_home, variables
 
     datasets = opened.settings.dataset
     wanted = CloudConfig(
@@ -108,7 +108,7 @@ def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: b
         dagster=dagster,
     )
     machine = Machine(
-        cache_folder(), user_environment(), java_home(), _dagster(opened) if dagster else None
+        cache_folder(), dict(variables()), java_home(), _dagster(opened) if dagster else None
     )
     tell = (lambda _: None) if as_json else say
     pipeline = local_pipeline(opened, wanted.landings)
