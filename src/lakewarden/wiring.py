@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from lakewarden.environment import Environment
-from lakewarden.errors import WrongUsage
+from lakewarden.errors import Refused, WrongUsage
 from lakewarden.settings import DatasetSettings, find_project, load_settings, task_settings
 
 if TYPE_CHECKING:
@@ -453,14 +453,23 @@ class Project(Environment):
 
     def validate(self, dataset: str, batch: str, source: str | None = None) -> "Delivery":
         """Whether a delivery is whole, where it landed or at its producer's; no byte of it is read
-        (batch/receive.py)."""
+        (batch/receive.py). A refusal leaves the receipt that a run would leave."""
+        from lakewarden.batch.delivery.keys import parse_key
+        from lakewarden.batch.model import Run
+        from lakewarden.batch.receipts import leave
         from lakewarden.batch.receive import validate
 
-        found = self.arriving(dataset)
-        if source is None:
-            return validate(self.objects, found, batch, now=now())
-        objects, places = self._source(found, batch, source)
-        return validate(objects, found, batch, now=now(), places=places)
+        at, found = now(), self.arriving(dataset)
+        try:
+            if source is None:
+                return validate(self.objects, found, batch, now=at)
+            objects, places = self._source(found, batch, source)
+            return validate(objects, found, batch, now=at, places=places)
+        except Refused as error:
+            seconds = (now() - at).total_seconds()
+            run = Run(new_run_id(at), dataset, (str(parse_key(found.key_form, batch)),))
+            leave(self.objects, run, "receive", error, at=at, seconds=seconds)
+            raise
 
     def copy_raw(self, dataset: str, batch: str, source: str) -> "Copied":
         """Bring a delivery from its producer's bucket to where it lands

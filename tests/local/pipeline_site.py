@@ -131,13 +131,16 @@ class Site:
 
 
 @contextmanager
-def pipeline_site(root: Path, project: str) -> Iterator[Site]:
-    """Nothing starts by itself here: what arrives is told by the tests."""
+def pipeline_site(
+    root: Path, project: str, *, nessie: bool = False, heartbeat: int = HEARTBEAT
+) -> Iterator[Site]:
+    """Nothing starts by itself here: what arrives is told by the tests. `nessie`: with one, for a
+    project whose catalog it is."""
     opened: Project = open_project(root)
 
     def pipeline(connection: Connection) -> Pipeline:
-        made = local_pipeline(opened, ("raw/",), heartbeat=HEARTBEAT)
+        made = local_pipeline(opened, ("raw/",), heartbeat=heartbeat)
         return replace(made(connection), rules=())
 
-    with cloud_stack(root, project=project, pipeline=pipeline) as cloud:
+    with cloud_stack(root, project=project, nessie=nessie, pipeline=pipeline) as cloud:
         yield Site(root, cloud, opened.names)

@@ -194,6 +194,20 @@ def receipt_of(
     )
 
 
+def leave(
+    objects: Objects,
+    run: Run,
+    stage: str,
+    error: LakewardenError,
+    *,
+    at: datetime,
+    seconds: float,
+) -> None:
+    """Write the one receipt of a run that ended before there was anything to hold a lease for."""
+    receipt = receipt_of(run, stage, error, at=at, seconds=seconds)
+    Stream(objects, prefix_of(run.dataset, run.id)).append(stage, receipt.body())
+
+
 def _without(one: LeftOut) -> ReceiptBatch:
     if isinstance(one.error, TooManyMisfits):
         counts, kept = ReceiptCounts.of(one.error.counts), one.error.quarantine
