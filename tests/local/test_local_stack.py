@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
@@ -124,6 +125,34 @@ def test_it_keeps_its_secrets_and_to_itself(config: StackConfig) -> None:
     with pytest.raises(StorageDenied) as caught:
         objects.put("k", b"")
     assert secret not in str(caught.value)
+
+
+def test_without_the_keys_no_port_lets_objects_be_read_or_changed(config: StackConfig) -> None:
+    """Neither another user nor a page in a browser, which needs no more than an address to GET."""
+    info = up(config)
+    objects = S3Objects(info.connection, config.bucket)
+    objects.put("k", b"kept")
+    ports = json.loads((config.root / ".lakewarden" / "local" / "ports.json").read_text())
+    place = f"/buckets/{config.bucket}/k"
+    for name, method, path in [
+        ("filer", "GET", place),
+        ("filer", "POST", place),
+        ("filer", "DELETE", f"/buckets/{config.bucket}?recursive=true"),
+        ("master", "GET", f"/col/delete?collection={config.bucket}"),
+        ("master", "GET", "/dir/assign"),
+        ("master", "GET", "/dir/lookup?fileId=1,0000000000&read=yes"),
+        ("volume", "GET", "/1,0100000000"),
+        ("volume", "POST", "/1,0100000000"),
+        ("volume", "DELETE", "/1,0100000000"),
+        ("s3", "GET", f"/{config.bucket}/k"),
+    ]:
+        connection = HTTPConnection("127.0.0.1", ports[name], timeout=10)
+        connection.request(method, path, b"x", {"Origin": "http://page.example"})
+        answer = connection.getresponse()
+        assert answer.status in (401, 403, 404), (name, method, path)
+        assert name != "s3" or answer.getheader("Access-Control-Allow-Origin") is None
+        connection.close()
+    assert objects.get("k").body == b"kept"
 
 
 def test_the_bucket_keeps_versions(config: StackConfig) -> None:

@@ -1,7 +1,8 @@
 """Whether the stack really answers: its parts over HTTP, S3 by a signed request."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
 
@@ -10,7 +11,8 @@ from lakewarden.local.overlay import HOST
 from lakewarden.local.ports import Ports
 
 ONCE = Patience(total=0.0, connect=1.0, read=5.0, refused=0.0)
-_PATHS = {"master": "/cluster/status", "volume": "/status", "filer": "/healthz"}
+_PATHS = {"master": "/", "volume": "/status", "filer": "/"}
+_OFF = 404  # master and filer answer nothing else by HTTP: that is turned off (weed.command)
 
 
 @dataclass(frozen=True)
@@ -53,27 +55,18 @@ def make_bucket(connection: Connection, bucket: str) -> None:
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
 
 
-def knows_volumes(ports: Ports) -> bool:
+def knows_volumes(ports: Ports, known: Callable[[], AbstractSet[int] | None]) -> bool:
     """Whether the master can say where every volume is: what is asked of S3 before that is
-    answered by HTTP 500."""
-    return are_known(_get_json(ports.volume, "/status"), _get_json(ports.master, "/vol/status"))
+    answered by HTTP 500. known: the volumes that the master knows."""
+    return are_known(_get_json(ports.volume, "/status"), known())
 
 
-def are_known(held: object, known: object) -> bool:
+def are_known(held: object, known: AbstractSet[int] | None) -> bool:
     """Whether all volumes that the volume server holds are known to the master, by the answers of
     both; None: there was none."""
-    if held is None or known is None:
+    if not isinstance(held, dict) or known is None:
         return False
-    return set(_volume_ids(held)) <= set(_volume_ids(known))
-
-
-def _volume_ids(told: object) -> Iterator[int]:
-    """Of the volumes anywhere in an answer; the master has them by data centre, rack and server."""
-    if isinstance(told, list):
-        yield from (one["Id"] for one in told if isinstance(one, dict) and "Id" in one)
-    elif isinstance(told, dict):
-        for one in told.values():
-            yield from _volume_ids(one)
+    return {one["Id"] for one in held.get("Volumes") or ()} <= known
 
 
 def _get_json(port: int, path: str) -> object:
@@ -100,4 +93,5 @@ def _ask_http(name: str, port: int) -> Part:
         return Part(name, url, up=False, detail=str(error))
     finally:
         connection.close()
-    return Part(name, url, up=status < 400, detail="" if status < 400 else f"HTTP {status}")
+    up = status < 400 or (status == _OFF and _PATHS[name] == "/")
+    return Part(name, url, up=up, detail="" if up else f"HTTP {status}")

@@ -7,7 +7,8 @@ S3 is SeaweedFS.
   faithfully; real S3 keeps every byte.
 - Its port answers GetCallerIdentity with account 000000000000 (aws.clients knows).
 - If-Match on a key that does not exist answers 412; real S3 answers 404.
-- Its filer, master and volume ports ask for no credentials: they listen on the loopback only.
+- Its gRPC ports ask for no credentials: they listen on the loopback only. The HTTP of its master
+  and filer is off, that of its volume wants tokens.
 - A kill of the process loses nothing that was acknowledged; a loss of power may.
 - It sends no events: standins/arrivals.py lists, and tells from SOURCE.
 

@@ -160,7 +160,9 @@ def _bring_up(
     chosen = ports.remembered(layout)
     if running is not None and chosen is not None:
         connection = _connection(config.region, chosen, credentials)
-        if _answers(config, layout, running, connection) and _can_read(layout, running, chosen):
+        if _answers(config, layout, running, connection) and _can_read(
+            layout, running, chosen, program
+        ):
             return running, connection, False
     elif running is not None:  # nobody knows its ports any more
         process.end(weed.daemon(layout), running)
@@ -174,7 +176,7 @@ def _bring_up(
         if (
             running is not None
             and _answers(config, layout, running, connection)
-            and _can_read(layout, running, chosen)
+            and _can_read(layout, running, chosen, program)
         ):
             return running, connection, True
     raise _failed(layout, "it ended at once")
@@ -205,14 +207,14 @@ def _answers(
     return False
 
 
-def _can_read(layout: Layout, running: StackProcess, chosen: Ports) -> bool:
+def _can_read(layout: Layout, running: StackProcess, chosen: Ports, program: Path) -> bool:
     """Wait until the objects that lie on disk can be read, which may be five seconds after S3
     answers; False when the process has ended. Raises LocalStackFailed after START_SECONDS."""
     if next(layout.data.glob("*.dat"), None) is None:  # nothing is stored yet
         return True
     until = time.monotonic() + START_SECONDS
     while is_running(running.pid, running.started):
-        if health.knows_volumes(chosen):
+        if health.knows_volumes(chosen, lambda: weed.known_volumes(program, layout, chosen)):
             return True
         if time.monotonic() > until:
             raise _failed(layout, f"its volumes cannot be read after {START_SECONDS:.0f} s")

