@@ -19,7 +19,7 @@ def started(pid: int) -> str | None:
         if _BOOT_ID.exists():
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
             ticks = stat.rpartition(")")[2].split()[19]  # field 22, starttime: proc_pid_stat(5)
-            return f"{_BOOT_ID.read_text(encoding='ascii').strip()}/{ticks}"
+            return f"{_boot_id()}/{ticks}"
         return f"{process.create_time():.2f}"
     except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None
@@ -28,3 +28,13 @@ def started(pid: int) -> str | None:
 def is_running(pid: int, since: str) -> bool:
     """Whether the process that began then still runs."""
     return started(pid) == since
+
+
+def is_of_this_boot(since: str) -> bool:
+    """Whether a process that began then may have left others behind: none outlives a boot, and
+    its pid may by now be the session of a stranger."""
+    return not _BOOT_ID.exists() or since.startswith(f"{_boot_id()}/")
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip()

@@ -19,7 +19,7 @@ from lakewarden.local.containers import begin, images, records, sessions
 from lakewarden.local.containers.framing import STDOUT, frame, whole_lines
 from lakewarden.local.containers.images import Image
 from lakewarden.local.containers.records import KILLED, Record
-from lakewarden.records.processes import is_running, started
+from lakewarden.records.processes import is_of_this_boot, is_running, started
 
 _LOOK_SECONDS = 0.05  # how often output is looked at by who follows it
 _PAST = 1_000  # removed containers that are remembered
@@ -168,7 +168,9 @@ class Containers:
                     yield frame(STDOUT, send)
                 if not read and ended:
                     return
-                if not read:
+                if not read and path.stat().st_size < file.tell():  # trimmed meanwhile
+                    file.seek(0)
+                elif not read:
                     time.sleep(_LOOK_SECONDS)
 
     def trim(self) -> None:
@@ -298,14 +300,18 @@ class Containers:
     def _update(self, container: str, **changes: object) -> None:
         with self._changed:
             record = self._records.get(container)
-            if record is not None and record.state != "exited":
+            if record is None or record.state == "exited":
+                return
+            try:
                 self._put(record.model_copy(update=changes))
+            except OSError as error:  # a full disk: who runs is known all the same, here
+                print(f"container {container[:12]} is not noted: {error}", file=sys.stderr)  # noqa: T201 - the agent's log
 
     def _put(self, record: Record) -> None:
         with self._changed:
             self._records[record.id] = record
+            self._changed.notify_all()  # first: who waits has to hear of it though the disk is full
             records.write(self._config.folder, record)
-            self._changed.notify_all()
 
     def _moment(self) -> str:
         return self._config.now().isoformat()
@@ -330,5 +336,6 @@ def end_left(record: Record) -> None:
     if record.pid is None or record.started is None:
         return
     found = started(record.pid)
-    if found is None or found == record.started:
+    gone = found is None and is_of_this_boot(record.started)
+    if gone or found == record.started:
         sessions.kill(record.pid)
