@@ -1,12 +1,15 @@
 """Beyond the contract, on a real Nessie: writers that know nothing of us, answers that are lost,
 a server that is killed, and who may ask."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http.client import HTTPConnection
 from itertools import count
 from threading import Barrier
+from urllib.parse import urlsplit
 
 import pytest
 from pyiceberg.catalog import Catalog, load_catalog
@@ -26,6 +29,7 @@ from lakewarden.lake.model import (
 )
 from lakewarden.lake.nessie import NessieLake
 from lakewarden.lake.nessie_api import (
+    NO_ANCESTOR,
     CatalogDenied,
     CatalogRefused,
     KeyMoved,
@@ -223,6 +227,17 @@ def test_a_branch_of_somebody_else_is_not_ours(place: Place, lake: NessieLake) -
         lake.begin("batch/theirs", "1", at())
     assert "batch/theirs" in references(place)
     assert list(lake.branches()) == []
+
+
+def test_a_web_page_cannot_write(place: Place) -> None:
+    """What a page may send without being asked first has no type of content, and its origin."""
+    address = urlsplit(place.uri)
+    connection = HTTPConnection(address.hostname or "", address.port)
+    body = json.dumps({"type": "BRANCH", "name": "main", "hash": NO_ANCESTOR})
+    headers = {"Origin": "http://page.example"}
+    connection.request("POST", "/api/v2/trees?name=page&type=BRANCH", body, headers)
+    assert connection.getresponse().status == 403
+    connection.close()
 
 
 def test_properties_that_only_look_like_a_publication_are_named(

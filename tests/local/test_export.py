@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,19 @@ def test_a_roll_back_takes_only_what_is_marked(shop: Shop) -> None:
     holder = this_process("r", host="here", since=at)
     found = roll_back(project.lake, project.objects, shop.root, DATASET, DAY, run, holder, at)
     assert found.publication == shop.publications()[0]
+
+
+def test_a_roll_back_leaves_another_execution_that_took_over_meanwhile_alone(shop: Shop) -> None:
+    """Its run is alive and has the lease, which remembers the dead one that is rolled back."""
+    project, at = shop.project, now()
+    lease, long_ago = f"ops/leases/{DATASET}/{DAY}.json", at - timedelta(minutes=10)
+    dead = this_process("20260101T000000000-aaaaaa-xmine", host="gone", since=long_ago)
+    acquire(project.objects, lease, dead, now=long_ago)
+    other = this_process("20260101T000100000-bbbbbb-xother", host="elsewhere", since=at)
+    held = acquire(project.objects, lease, other, now=at)
+    done = project.roll_back(DATASET, DAY, "-xmine")
+    assert done.fenced == (dead.run,)
+    assert project.lake.outcome(other.run) is None
+    held.renew(at)
+    assert not held.lost
+    held.release()

@@ -144,6 +144,7 @@ def test_it_listens_on_the_loopback_with_a_bounded_heap(tmp_path: Path) -> None:
         "-XX:+ExitOnOutOfMemoryError",
         "-Dquarkus.http.host=127.0.0.1",
         "-Dquarkus.management.host=127.0.0.1",
+        "-Dquarkus.http.cors.enabled=true",  # which refuses pages of others
     ):
         assert one in argv[: argv.index("-jar")]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.conductor import LEASES
 from lakewarden.lake.model import Lake, Publication
-from lakewarden.records.lease import Holder, acquire, holders
+from lakewarden.records.lease import Holder, LeaseHeld, acquire, holders
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,21 @@ def roll_back(
         else:
             fenced.append(run)
     if any(run.endswith(mark) for run in told):
-        _let_go(objects, lake, lease, holder, now)
+        _let_go(objects, lake, lease, mark, holder, now)
     return RolledBack(published[0] if published else None, tuple(fenced))
 
 
-def _let_go(objects: Objects, lake: Lake, key: str, holder: Holder, now: datetime) -> None:
-    """Release the lease that the dead run holds, with all that it remembers of others."""
-    lease = acquire(objects, key, holder, now=now, take_over=True)
+def _let_go(
+    objects: Objects, lake: Lake, key: str, mark: str, holder: Holder, now: datetime
+) -> None:
+    """Release the lease that the dead run holds, with all that it remembers of others. Somebody
+    alive who has it by now, of another execution, keeps it: they tidy up after the dead."""
+    try:
+        lease = acquire(
+            objects, key, holder, now=now, take_over=True, of=lambda run: run.endswith(mark)
+        )
+    except LeaseHeld:
+        return
     for dead in lease.predecessors:
         lake.take_over(dead.run, by=holder.run, at=now)
     lease.release()

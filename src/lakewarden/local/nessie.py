@@ -209,6 +209,7 @@ def _properties(server: Server) -> dict[str, str]:
     return {
         "quarkus.http.host": HOST,
         "quarkus.http.port": str(server.port),
+        "quarkus.http.cors.enabled": "true",  # which refuses the pages of others
         "quarkus.management.host": HOST,
         "quarkus.management.port": str(server.management_port),
         "quarkus.log.console.format": "%d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %c{2.} %s%n",

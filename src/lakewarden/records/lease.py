@@ -142,9 +142,16 @@ def this_process(run: str, *, host: str, since: datetime) -> Holder:
 
 
 def acquire(
-    objects: Objects, key: str, holder: Holder, *, now: datetime, take_over: bool = False
+    objects: Objects,
+    key: str,
+    holder: Holder,
+    *,
+    now: datetime,
+    take_over: bool = False,
+    of: Callable[[str], bool] = lambda run: True,
 ) -> Lease:
-    """Take the lease where nobody alive has it; `take_over` takes it from the living too.
+    """Take the lease where nobody alive has it; `take_over` takes it from the living too, if the
+    holder's run is one `of` those that are meant.
 
     Raises LeaseHeld, and LeaseUnreadable where something else lies under the key."""
     overridden: Holder | None = None  # --take-over means who held it when it was asked
@@ -159,7 +166,7 @@ def acquire(
                 continue
         current = found.holder.told()
         if current.run not in _left and is_alive(current, found.renewed, host=holder.host, now=now):
-            overridden = overridden or (current if take_over else None)
+            overridden = overridden or (current if take_over and of(current.run) else None)
             if current != overridden:
                 raise _held(current, key)
         content = _Content(
