@@ -104,6 +104,18 @@ def test_an_older_export_does_not_replace_a_newer_one(shop: Shop) -> None:
     assert exported(shop).version == 1000
 
 
+def test_what_others_keep_beside_the_exports_stays(shop: Shop) -> None:
+    theirs = [
+        "processed/team/v0/part.parquet",
+        "processed/team/sales/v0/00000-0123456789abcdef.parquet",
+        "processed/v0/00000-0123456789abcdef.parquet",
+    ]
+    for key in theirs:
+        shop.project.objects.put(key, b"theirs")
+    assert shop.project.export().changed
+    assert {one.key for one in shop.project.objects.list("processed/")} >= set(theirs)
+
+
 def test_what_is_not_ours_is_not_written_over(shop: Shop) -> None:
     shop.project.objects.put("processed/_manifest.json", b"theirs")
     with pytest.raises(ExportUnreadable):

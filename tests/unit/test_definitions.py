@@ -46,3 +46,20 @@ def test_an_override_is_a_template_too_and_others_follow_it() -> None:
 def test_a_name_that_cannot_be_is_refused(template: str) -> None:
     with pytest.raises(NameInvalid):
         names("dpc", "prod", {"pipeline": template, "topic": "{pipeline}"})
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ({"copy_raw": "x" * 65}, "64"),
+        ({"pipeline": "x" * 81}, "80"),
+        ({"pipeline": "a.b"}, "80"),
+        ({"topic": "a/b"}, "256"),
+    ],
+)
+def test_a_name_that_aws_would_not_take_is_told_before_it_is_used(
+    override: dict[str, str], hint: str
+) -> None:
+    with pytest.raises(NameInvalid) as raised:
+        names("dpc", "prod", override)
+    assert hint in (raised.value.hint or "")

@@ -10,6 +10,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakewarden.local.control.front import is_of_the_emulator
 from lakewarden.local.control.signature import Request, refusal
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -103,3 +104,24 @@ def test_the_host_has_to_be_signed() -> None:
     found = refusal(Request(good.method, good.target, headers, good.body), SECRETS, NOW)
     assert found is not None
     assert found.code == "IncompleteSignatureException"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/_ministack/reset",
+        "/_ministack/config?a=b",
+        "/%5fministack/reset",
+        "/_%6Dinistack/reset",
+        "//_ministack/reset",
+        "http://x/_ministack/reset",
+        "/_localstack/health",
+    ],
+)
+def test_the_emulators_own_endpoints_are_known_however_they_are_written(target: str) -> None:
+    assert is_of_the_emulator(target)
+
+
+@pytest.mark.parametrize("target", ["/", "/?a=/_ministack/", "/2015-03-31/functions/_ministack"])
+def test_services_are_not_the_emulators_own(target: str) -> None:
+    assert not is_of_the_emulator(target)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lakewarden.stepfunctions import handlers
+from lakewarden.stepfunctions.arrivals import execution_name
 from lakewarden.stepfunctions.containers import stop_others, why_ended
 from lakewarden.stepfunctions.handlers import HandlerFailed
 
@@ -44,6 +45,25 @@ def test_what_cannot_be_is_refused(more: dict[str, str], name: str) -> None:
 
 def test_what_is_away_is_tried_again() -> None:
     assert handlers.validate_manifest(PAYLOAD)["outcome"] == "again"
+
+
+def test_an_arrival_that_could_not_be_looked_at_is_not_forgotten() -> None:
+    """What is raised Lambda tries again; nothing else would start that delivery."""
+    key = "raw/yyyymm=2025-04/y1/_manifest.json"
+    bucket = handlers.open_project().env.bucket
+    event = {
+        "detail-type": "Object Created",
+        "detail": {"bucket": {"name": bucket}, "object": {"key": key}},
+    }
+    with pytest.raises(HandlerFailed):
+        handlers.check_deliveries(event)
+
+
+@pytest.mark.parametrize("dataset", ["dpc", "d" * 79, "d" * 200])
+def test_an_execution_s_name_tells_its_reason_whatever_the_dataset_is_called(dataset: str) -> None:
+    one, other = (execution_name(dataset, "2025-04", why) for why in ("a" * 16, "b" * 16))
+    assert one != other
+    assert len(one) <= 80
 
 
 def test_without_a_source_nothing_is_copied() -> None:

@@ -19,6 +19,14 @@ Json = Any  # a document of AWS's, of which we fill in the places
 _VALUE = re.compile(r"\$\{(\w+)\}")
 _PLACE = re.compile(r"\{(\w+)\}")
 _NAME = re.compile(r"[A-Za-z0-9/][A-Za-z0-9/_.-]*")
+_FUNCTIONS = ("validate_manifest", "copy_raw", "notify", "check_deliveries")
+# What AWS takes at the most, where that is less: Lambda, Step Functions, SNS, ECS.
+_LONGEST = {
+    **dict.fromkeys(_FUNCTIONS, 64),
+    "pipeline": 80,
+    "topic": 256,
+    **dict.fromkeys(("cluster", "runner", "nessie_service", "dagster_service"), 255),
+}
 
 
 class NameInvalid(WrongUsage):
@@ -182,9 +190,13 @@ def _filled(
         return _filled(other, templates, given, (*within, key))
 
     name = _PLACE.sub(fill, templates[key])
+    longest = _LONGEST.get(key)
     if not _NAME.fullmatch(name):
-        raise NameInvalid(
-            f"the name {key} would be {name!r}, which AWS does not take",
-            hint="Letters, digits, hyphens, underscores, dots and slashes.",
-        )
+        raise _not_taken(key, name, "Letters, digits, hyphens, underscores, dots and slashes.")
+    if longest and (len(name) > longest or "." in name or "/" in name):
+        raise _not_taken(key, name, f"Up to {longest} letters, digits, hyphens and underscores.")
     return name
+
+
+def _not_taken(key: str, name: str, rule: str) -> NameInvalid:
+    return NameInvalid(f"the name {key} would be {name!r}, which AWS does not take", hint=rule)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "_manifest.json"
 _FILE_BYTES = 256 << 20
-_VERSION = re.compile(r"/v(\d+)/[^/]+\.parquet")
+_OURS = re.compile(r"[^/]+/v(\d+)/\d{5,}-[0-9a-f]{16}\.parquet")  # as _upload calls them
 _ATTEMPTS = 20  # to read main, or to write the manifest, while others do
 
 
@@ -274,10 +274,10 @@ def _finish(
 
 
 def _clear(objects: Objects, prefix: str, made: Export, before: Export | None) -> None:
-    """Files of older versions: an export of one that is still under way will not be taken."""
+    """Our files of older versions: an export of one that is still under way will not be taken."""
     named = {key for one in (made, before) if one for key in _keys(one)}
     for version in list(objects.list(prefix)):
-        found = _VERSION.search(version.key)
+        found = _OURS.fullmatch(version.key.removeprefix(prefix))
         if found and int(found[1]) < made.version and version.key not in named:
             objects.delete(version.key)
 

@@ -387,7 +387,8 @@ def _images(
     yield (
         names(wanted.project, wanted.env, wanted.names).runner,
         Image(
-            argv=(sys.executable, "-m", "lakewarden.stepfunctions.task"),
+            # -P: a module in the project's folder is not taken for one of Python's.
+            argv=(sys.executable, "-P", "-m", "lakewarden.stepfunctions.task"),
             folder=root,
             environment=seen,
             takes=("LAKEWARDEN_TASK", "LAKEWARDEN_TASK_TOKEN"),

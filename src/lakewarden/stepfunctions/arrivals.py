@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from lakewarden.batch.arrival import Due, newest_due, not_arrived
 from lakewarden.batch.delivery.inventory import is_manifest
 from lakewarden.batch.delivery.keys import PrefixUnknown, landing_at
-from lakewarden.errors import LakewardenError
+from lakewarden.batch.receive import NotReady
+from lakewarden.errors import LakewardenError, TryAgain
 from lakewarden.wiring import Project, now
 
 NAMESPACE = "Lakewarden"
@@ -82,8 +83,10 @@ def _arrived(project: Project, detail: _Detail) -> Iterator[str]:
         return
     try:
         found = project.validate(landing.dataset, landing.batch)
-    except LakewardenError:  # not whole yet, or refused: the schedule's execution tells why
-        return
+    except LakewardenError as error:
+        if isinstance(error, TryAgain) and not isinstance(error, NotReady):
+            raise  # the store is away: Lambda gives the event again, and nothing else would
+        return  # not whole yet, or refused: the schedule's execution tells why
     yield _start(project, landing.dataset, landing.batch, found.hash[:16])
 
 
@@ -106,7 +109,7 @@ def _missing(project: Project, at: datetime) -> Iterator[Due]:
 def _start(project: Project, dataset: str, batch: str, why: str) -> str:
     """A name serves once at AWS, so an event that comes twice starts one execution."""
     client = project.client("stepfunctions")
-    name = f"{dataset}-{batch}-{why}"[:_NAME]
+    name = execution_name(dataset, batch, why)
     with suppress(client.exceptions.ExecutionAlreadyExists):
         client.start_execution(
             stateMachineArn=project.arn("states", f"stateMachine:{project.names.pipeline}"),
@@ -114,6 +117,12 @@ def _start(project: Project, dataset: str, batch: str, why: str) -> str:
             input=json.dumps({"dataset": dataset, "batch": batch}),
         )
     return name
+
+
+def execution_name(dataset: str, batch: str, why: str) -> str:
+    """Another one for every other reason, however long the dataset's name is."""
+    end = f"-{batch}-{why}"
+    return f"{dataset[: _NAME - len(end)]}{end}"
 
 
 def _put_metric(project: Project, missing: int) -> None:

@@ -73,11 +73,11 @@ def run() -> int:
     line: TokenLine | None = None
     try:
         settings = task_settings()
-        order = _order(settings.order)
         progress = Progress(_cpu_seconds, time.monotonic)
         project = replace(open_project(), moved=progress.moved)
         if settings.token is not None:
             line = TokenLine(project.client("stepfunctions"), settings.token)
+        order = _order(settings.order)  # from here on, what is wrong is told to who waits
         answer = _work(project, order, progress, line)
         if line is not None:
             line.succeed(answer)

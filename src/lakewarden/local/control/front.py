@@ -13,6 +13,7 @@ from datetime import datetime
 from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 from xml.sax.saxutils import escape
 
 from lakewarden.local.control.signature import Refusal, Request, refusal
@@ -78,6 +79,12 @@ def ask(upstream: Path, request: Request, *, timeout: float = _SECONDS) -> Answe
         connection.close()
 
 
+def is_of_the_emulator(target: str) -> bool:
+    """Whether ministack would take it for one of its own endpoints, however it is written."""
+    path = unquote(urlsplit(target).path if "://" in target.partition("?")[0] else target)
+    return path.lstrip("/").startswith(("_ministack", "_localstack"))
+
+
 def refused(request: Request, found: Refusal, *, status: int = 403) -> Answer:
     """In the form of the service that was asked: JSON, or the query services' XML."""
     if "x-www-form-urlencoded" not in request.header("content-type"):
@@ -110,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes | None:
         length = self.headers.get("content-length", "0")
-        if self.headers.get("transfer-encoding") or not length.isdigit():
+        if self.headers.get("transfer-encoding") or not (length.isascii() and length.isdigit()):
             self.send_error(411)
         elif int(length) > _LARGEST:
             self.send_error(413)
@@ -123,7 +130,7 @@ class _Handler(BaseHTTPRequestHandler):
         config = self.server.config
         if request.target != HEALTH or request.method != "GET":
             why = refusal(request, config.secrets, config.now())
-            if why is None and request.target.startswith(("/_ministack", "/_localstack")):
+            if why is None and is_of_the_emulator(request.target):
                 why = Refusal("AccessDeniedException", "This is not a service of AWS.")
             if why is not None:
                 return refused(request, why)
