@@ -10,6 +10,7 @@ from lakewarden.stepfunctions import handlers
 from lakewarden.stepfunctions.arrivals import execution_name
 from lakewarden.stepfunctions.containers import stop_others, why_ended
 from lakewarden.stepfunctions.handlers import HandlerFailed
+from lakewarden.wiring import open_project
 
 EXAMPLE = Path(__file__).parents[2] / "src" / "lakewarden" / "examples" / "dpc"
 PAYLOAD = {"dataset": "dpc", "batch": "2025-04"}
@@ -50,7 +51,7 @@ def test_what_is_away_is_tried_again() -> None:
 def test_an_arrival_that_could_not_be_looked_at_is_not_forgotten() -> None:
     """What is raised Lambda tries again; nothing else would start that delivery."""
     key = "raw/yyyymm=2025-04/y1/_manifest.json"
-    bucket = handlers.open_project().env.bucket
+    bucket = open_project().env.bucket
     event = {
         "detail-type": "Object Created",
         "detail": {"bucket": {"name": bucket}, "object": {"key": key}},
