@@ -75,19 +75,21 @@ def cloud_stack(
     root: Path,
     *,
     project: str = "dpc",
+    datasets: tuple[str, ...] | None = None,
     nessie: bool = False,
     pipeline: Callable[[Connection], Pipeline] | None = None,
     **changes: Any,
 ) -> Iterator[CloudStack]:
-    """A whole stack in a project's folder, and nothing of it afterwards. `changes`: of
-    `local.cloud.Machine`; `images` replaces the allow-list's additions."""
+    """A whole stack in a project's folder, and nothing of it afterwards. `datasets` None: one, of
+    the project's name. `changes`: of `local.cloud.Machine`; `images` replaces the allow-list's
+    additions."""
     asked = StackConfig(root, f"{project}-dev", "us-east-1")
     wanted = CloudConfig(
         project,
         "dev",
         "us-east-1",
         asked.bucket,
-        datasets=(project,),
+        datasets=datasets or (project,),
         landings=("raw/",),
         nessie=nessie,
         dagster="dagster" in changes,

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,15 +133,21 @@ class Site:
 
 @contextmanager
 def pipeline_site(
-    root: Path, project: str, *, nessie: bool = False, heartbeat: int = HEARTBEAT
+    root: Path,
+    project: str,
+    *,
+    rules: AbstractSet[str] = frozenset(),
+    heartbeat: int = HEARTBEAT,
+    **stack: Any,
 ) -> Iterator[Site]:
-    """Nothing starts by itself here: what arrives is told by the tests. `nessie`: with one, for a
-    project whose catalog it is."""
+    """Nothing starts by itself here but what `rules` name: what arrives is told by the tests.
+    `stack`: for `cloud_stack`."""
     opened: Project = open_project(root)
 
     def pipeline(connection: Connection) -> Pipeline:
         made = local_pipeline(opened, ("raw/",), heartbeat=heartbeat)
-        return replace(made(connection), rules=())
+        whole = made(connection)
+        return replace(whole, rules=tuple(rule for rule in whole.rules if rule.name in rules))
 
-    with cloud_stack(root, project=project, nessie=nessie, pipeline=pipeline) as cloud:
+    with cloud_stack(root, project=project, pipeline=pipeline, **stack) as cloud:
         yield Site(root, cloud, opened.names)

@@ -8,6 +8,7 @@ from botocore.validate import ParamValidator
 
 from lakewarden.aws.alarms import TAG, Alarm, AlarmIncomplete, Seen, alarms, filled, procedure_for
 from lakewarden.aws.definitions import names
+from lakewarden.stepfunctions import arrivals
 
 PLACES = {
     **asdict(names("dpc", "prod")),
@@ -73,3 +74,10 @@ def test_a_name_that_is_not_known_is_told() -> None:
 )
 def test_another_alarm_is_mapped(seen: Seen, procedure: str | None) -> None:
     assert procedure_for(seen) == procedure
+
+
+def test_what_the_check_counts_is_what_the_alarm_looks_at() -> None:
+    late = next(alarm for alarm in alarms() if alarm.metric == arrivals.METRIC)
+    asked, told = filled(late, PLACES, []), arrivals.datum("dpc", "prod", "claims", 1)
+    assert late.namespace == arrivals.NAMESPACE
+    assert asked["Dimensions"] == told["Dimensions"]

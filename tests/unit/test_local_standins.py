@@ -19,7 +19,7 @@ from lakewarden.local.control.emulator.alarm_states import (
     values_of,
 )
 from lakewarden.local.control.emulator.target_health import Check, Health, after, ask, check_of
-from lakewarden.local.provision import has, heard_here
+from lakewarden.local.provision import has, hastened, heard_here
 from lakewarden.local.standins.arrivals import detail_of
 from lakewarden.local.standins.service_metrics import Used, shares_of
 from lakewarden.local.standins.tasks import Task
@@ -197,3 +197,17 @@ def test_what_is_wanted_is_there_when_aws_added_more() -> None:
     assert has({"a": [{"b": 1, "c": 2}], "d": 3}, {"a": [{"b": 1}]})
     assert not has({"a": [{"b": 1}, {}]}, {"a": [{"b": 1}]})
     assert not has({"a": 1}, {"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "here"),
+    [
+        ("rate(15 minutes)", "rate(1 minute)"),
+        ("rate(1 minute)", "rate(1 minute)"),
+        ("rate(90 minutes)", "rate(3 minutes)"),
+        ("rate(1 hour)", "rate(1 hour)"),
+        ("cron(0 18 * * ? *)", "cron(0 18 * * ? *)"),
+    ],
+)
+def test_what_comes_every_so_many_minutes_comes_faster_here(schedule: str, here: str) -> None:
+    assert hastened(schedule) == here

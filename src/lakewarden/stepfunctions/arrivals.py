@@ -21,7 +21,7 @@ from lakewarden.errors import LakewardenError, TryAgain
 from lakewarden.wiring import Project, now
 
 NAMESPACE = "Lakewarden"
-METRIC = "LateDeliveries"  # definitions/alarms.json
+METRIC = "MissingDeliveries"  # of each dataset: definitions/alarms.json
 _NAME = 80  # characters of an execution's name
 
 
@@ -64,7 +64,7 @@ def check(project: Project, document: dict[str, Any]) -> Checked:
     if event.kind == "start":
         return Checked(started=list(_start_due(project, at)))
     missing = list(_missing(project, at))
-    _put_metric(project, len(missing))
+    _put_metrics(project, missing)
     return Checked(missing=[f"{one.dataset} {one.batch}" for one in missing])
 
 
@@ -125,17 +125,25 @@ def execution_name(dataset: str, batch: str, why: str) -> str:
     return f"{dataset[: _NAME - len(end)]}{end}"
 
 
-def _put_metric(project: Project, missing: int) -> None:
-    """0 too, so that the alarm ends when the delivery came."""
-    dimensions = {"Project": project.settings.project, "Environment": project.env_name}
-    project.client("cloudwatch").put_metric_data(
-        Namespace=NAMESPACE,
-        MetricData=[
-            {
-                "MetricName": METRIC,
-                "Dimensions": [{"Name": k, "Value": v} for k, v in dimensions.items()],
-                "Value": missing,
-                "Unit": "Count",
-            }
-        ],
-    )
+def _put_metrics(project: Project, missing: list[Due]) -> None:
+    """For each dataset that has a calendar: 0 too, so that the alarm ends when it came."""
+    counts = {name: 0 for name, each in project.settings.dataset.items() if each.due is not None}
+    for one in missing:
+        counts[one.dataset] += 1
+    if counts:
+        data = [
+            datum(project.settings.project, project.env_name, dataset, count)
+            for dataset, count in counts.items()
+        ]
+        project.client("cloudwatch").put_metric_data(Namespace=NAMESPACE, MetricData=data)
+
+
+def datum(project: str, env: str, dataset: str, missing: int) -> dict[str, object]:
+    """How many batches of a dataset are missing, as the alarm looks for it."""
+    named = {"Project": project, "Env": env, "Dataset": dataset}
+    return {
+        "MetricName": METRIC,
+        "Dimensions": [{"Name": name, "Value": value} for name, value in named.items()],
+        "Value": missing,
+        "Unit": "Count",
+    }

@@ -4,7 +4,15 @@ import asyncio
 import importlib
 import sys
 
-_MENDS = ("execution_metrics", "heartbeats", "task_events", "target_health", "saving")
+_MENDS = (
+    "alarm_messages",
+    "execution_metrics",
+    "heartbeats",
+    "saving",
+    "target_health",
+    "task_events",
+    "trail",
+)
 
 
 def main() -> None:
