@@ -2,13 +2,20 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewarden.local.control.emulator import execution_metrics, heartbeats, task_events
+from lakewarden.local.control.emulator import (
+    alarm_messages,
+    execution_metrics,
+    heartbeats,
+    task_events,
+    trail,
+)
 from lakewarden.local.control.emulator.alarm_states import (
     MINIMUM,
     Rule,
@@ -211,3 +218,86 @@ def test_what_is_wanted_is_there_when_aws_added_more() -> None:
 )
 def test_what_comes_every_so_many_minutes_comes_faster_here(schedule: str, here: str) -> None:
     assert hastened(schedule) == here
+
+
+def test_a_topic_is_told_of_an_alarm_as_cloudwatch_tells_it() -> None:
+    arn = "arn:aws:cloudwatch:us-east-1:000000000000:alarm:high"
+    alarm = {
+        "AlarmName": "high",
+        "AlarmArn": arn,
+        "AlarmDescription": "Too much.",
+        "AlarmConfigurationUpdatedTimestamp": 1,
+        "MetricName": "CPUUtilization",
+        "Namespace": "AWS/ECS",
+        "Statistic": "Average",
+        "Dimensions": [{"Name": "ServiceName", "Value": "nessie"}],
+        "Period": 300,
+        "EvaluationPeriods": 3,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "Threshold": 70.0,
+        "AlarmActions": ["a topic"],
+        "TreatMissingData": "ignore",
+    }
+    at = datetime(2026, 1, 2, 3, 4, 5, 678_900, tzinfo=UTC)
+    region = "US East (N. Virginia)"
+    told = alarm_messages.message_of(alarm, "000000000000", region, "OK", "ALARM", "why", at)
+    assert told == {
+        "AlarmName": "high",
+        "AlarmDescription": "Too much.",
+        "AWSAccountId": "000000000000",
+        "AlarmConfigurationUpdatedTimestamp": "1970-01-01T00:00:01.000+0000",
+        "NewStateValue": "ALARM",
+        "NewStateReason": "why",
+        "StateChangeTime": "2026-01-02T03:04:05.678+0000",
+        "Region": region,
+        "AlarmArn": arn,
+        "OldStateValue": "OK",
+        "OKActions": [],
+        "AlarmActions": ["a topic"],
+        "InsufficientDataActions": [],
+        "Trigger": {
+            "MetricName": "CPUUtilization",
+            "Namespace": "AWS/ECS",
+            "StatisticType": "Statistic",
+            "Statistic": "AVERAGE",
+            "Unit": None,
+            "Dimensions": [{"value": "nessie", "name": "ServiceName"}],
+            "Period": 300,
+            "EvaluationPeriods": 3,
+            "DatapointsToAlarm": 3,
+            "ComparisonOperator": "GreaterThanThreshold",
+            "Threshold": 70.0,
+            "TreatMissingData": "ignore",
+            "EvaluateLowSampleCountPercentile": "",
+        },
+    }
+    assert alarm_messages.name_of("us-east-1") == region
+    assert alarm_messages.name_of("nowhere-1") == "nowhere-1"
+    subject = alarm_messages.subject_of({"AlarmName": "x" * 200}, "us-east-1", "ALARM")
+    assert len(subject) == 100
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "action"),
+    [
+        (
+            "application/x-www-form-urlencoded; charset=utf-8",
+            b"Action=CreateUser&U=a",
+            "CreateUser",
+        ),
+        ("application/x-www-form-urlencoded", b"UserName=a", None),
+        ("application/x-www-form-urlencoded", b"\xff\x00=", None),
+        ("application/x-amz-json-1.1", b'{"Action": "X"}', None),
+        ("", b"Action=CreateUser", None),
+    ],
+)
+def test_a_call_is_named_by_the_action_in_its_form(
+    kind: str, body: bytes, action: str | None
+) -> None:
+    seen: list[Mapping[str, Any]] = []
+
+    def record(*given: Any) -> None:
+        seen.append(given[5])
+
+    trail.naming(record)("iam", "POST", "/", {"content-type": kind}, body, {"a": ["1"]}, "id", "r")
+    assert seen == [{"a": ["1"], **({"Action": [action]} if action else {})}]

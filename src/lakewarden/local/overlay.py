@@ -18,7 +18,7 @@ The control plane is ministack, behind control/front.py, which asks for signatur
   state has TaskFailed; no execution can be redriven; TimeoutSeconds of a whole machine is ignored.
 - What a Lambda function raises has the type Runtime.HandlerError; functions run by ministack's own
   Python, whatever their runtime.
-- CloudTrail has no data events, and names calls of the query services by their protocol.
+- CloudTrail has no data events, says of everyone that they are the key, and forgets at a stop.
 - After a kill the last SECONDS of control/emulator/saving.py are lost, DynamoDB's too.
 - A start ends every execution that was running: FAILED, States.ServiceRestart.
 
