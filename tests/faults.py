@@ -1,11 +1,11 @@
-"""A proxy before an S3 server that goes wrong on request."""
+"""A proxy before an S3 server, or a Nessie, that goes wrong on request."""
 
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Lock, Thread
 from typing import Protocol
@@ -29,6 +29,7 @@ class Fault:
     code: str = ""
     reset: bool = False  # the connection breaks before the server hears of it
     lose_answer: bool = False  # the server does it; the connection breaks before the answer
+    then: Callable[[], None] | None = None  # what happens when it is done and not answered yet
     stall: bool = False  # no answer at all
     cut_after: int | None = None  # bytes of the body, then the connection breaks
     stall_after: int | None = None  # bytes of the body, then silence
@@ -90,6 +91,10 @@ def _handler(proxy: FaultyProxy, target: str, closing: Event) -> type[BaseHTTPRe
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def handle(self) -> None:
+            with suppress(OSError):  # a client that was killed
+                super().handle()
+
         def _do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             request = Request(self.command, self.path, self.headers.get("Range"))
@@ -128,6 +133,8 @@ def _handler(proxy: FaultyProxy, target: str, closing: Event) -> type[BaseHTTPRe
                 server.endheaders(body or None)
                 answer = server.getresponse()
                 content = answer.read()
+                if fault.then:
+                    fault.then()
                 if fault.lose_answer:
                     self._break()
                     return
@@ -137,6 +144,8 @@ def _handler(proxy: FaultyProxy, target: str, closing: Event) -> type[BaseHTTPRe
                         self.send_header(name, value)
                 self.end_headers()
                 self._send(content, fault)
+            except (OSError, HTTPException):  # either side went away
+                self._break()
             finally:
                 server.close()
 

@@ -42,6 +42,7 @@ class CloudStack:
     asked: StackConfig
     wanted: CloudConfig
     info: CloudInfo
+    pipeline: Callable[[Connection], Pipeline] | None = None
 
     @property
     def connection(self) -> Connection:
@@ -53,7 +54,8 @@ class CloudStack:
 
     def again(self, **changes: object) -> "CloudStack":
         """`up` once more."""
-        info = cloud.up(self.asked, self.wanted, machine(self.asked.root, **changes))
+        found = machine(self.asked.root, **changes)
+        info = cloud.up(self.asked, self.wanted, found, pipeline=self.pipeline)
         return replace(self, info=info)
 
 
@@ -96,7 +98,7 @@ def cloud_stack(
     )
     try:
         info = cloud.up(asked, wanted, machine(root, **changes), pipeline=pipeline)
-        yield CloudStack(asked, wanted, info)
+        yield CloudStack(asked, wanted, info, pipeline)
     finally:
         if pid := status(asked).pid:  # nobody needs its data: asked, it would take its time
             with suppress(ProcessLookupError):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ import psutil
 
 from lakewarden.aws.clients import Connection
 from lakewarden.aws.definitions import Names
+from lakewarden.aws.objects import Objects
 from lakewarden.cli.local_pipeline import local_pipeline
 from lakewarden.local.provision import Pipeline
 from lakewarden.wiring import Project, open_project
@@ -86,6 +88,36 @@ class Site:
         )
         return Execution(self, answer["executionArn"])
 
+    def halt(
+        self, objects: Objects, dataset: str, batch: str, stage: str
+    ) -> tuple[Execution, psutil.Process]:
+        """An execution whose runner stands still, after this stage has ended and before the next
+        has."""
+        before = _receipts(objects, stage)
+        execution = self.start(dataset, batch)
+        process = wait_for(lambda: self.running(execution, "run"))
+        wait_for(lambda: _receipts(objects, stage) - before)
+        assert process is not None
+        process.suspend()
+        return execution, process
+
+    def counted(self, name: str) -> int:
+        """How often a metric of AWS/States counted this pipeline, of all time."""
+        told = self.client("cloudwatch").get_metric_statistics(
+            Namespace="AWS/States",
+            MetricName=name,
+            Dimensions=[{"Name": "StateMachineArn", "Value": self.machine}],
+            StartTime=datetime.now(UTC) - timedelta(days=1),
+            EndTime=datetime.now(UTC) + timedelta(hours=1),
+            Period=86_400,
+            Statistics=["Sum"],
+        )
+        return int(sum(point["Sum"] for point in told["Datapoints"]))
+
+    def again(self) -> None:
+        """Bring up again what is down."""
+        self.cloud = self.cloud.again()
+
     def notices(self) -> list[Mapping[str, Any]]:
         """What the topic was told of executions since this was last asked."""
         sqs, queue = self.client("sqs"), self.cloud.info.made.alerts_queue
@@ -129,6 +161,10 @@ class Site:
             FunctionName=function, Payload=json.dumps(event).encode()
         )
         return json.loads(answer["Payload"].read())
+
+
+def _receipts(objects: Objects, stage: str) -> set[str]:
+    return {one.key for one in objects.list("ops/batches/") if one.key.endswith(f"-{stage}.json")}
 
 
 @contextmanager

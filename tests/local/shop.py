@@ -267,7 +267,10 @@ class Shop:
             UNION ALL SELECT catalog_name || ': ' || namespace FROM iceberg_namespace_properties
             WHERE catalog_name != 'main'
         """
-        database = sqlite3.connect(self.root / ".lakewarden" / "catalog.db")
+        file = self.root / ".lakewarden" / "catalog.db"
+        if not file.exists():  # the catalog is another one
+            return []
+        database = sqlite3.connect(file)
         try:
             return [row[0] for row in database.execute(select)]
         finally:

@@ -100,11 +100,17 @@ def lakehouse(root: Path, stack: LocalStack, nessie: Nessie | None) -> Lakehouse
 
 def use_nessie(root: Path, nessie: Nessie) -> None:
     nessie.empty()
-    settings, endpoint = root / "lakewarden.toml", root / ".lakewarden/local/endpoint.json"
-    text = re.sub(r"(?m)^catalog = .*", 'catalog = { type = "nessie" }', settings.read_text())
-    settings.write_text(text)
+    on_local_nessie(root)
+    endpoint = root / ".lakewarden/local/endpoint.json"
     told = json.loads(endpoint.read_text())
     endpoint.write_text(json.dumps({**told, "nessie": nessie.uri}))
+
+
+def on_local_nessie(root: Path) -> None:
+    """The project's catalog is the local stack's Nessie."""
+    settings = root / "lakewarden.toml"
+    text = re.sub(r"(?m)^catalog = .*", 'catalog = { type = "nessie" }', settings.read_text())
+    settings.write_text(text)
 
 
 def comparable(told: object) -> object:

@@ -170,18 +170,8 @@ def test_a_failing_dbt_test_keeps_the_batch_out(pipeline: Pipeline) -> None:
 
 def _paused(pipeline: Pipeline, day: str) -> tuple[Execution, psutil.Process]:
     """An execution whose runner stands still, with the batch loaded and nothing published."""
-    execution = pipeline.run(day)
-    process = wait_for(lambda: pipeline.site.running(execution, "run"))
     objects = pipeline.shop.project.objects
-    before = {one.key for one in objects.list("ops/batches/") if one.key.endswith("-load.json")}
-
-    def is_loaded() -> bool:
-        found = {one.key for one in objects.list("ops/batches/") if one.key.endswith("-load.json")}
-        return found > before
-
-    wait_for(is_loaded)
-    assert process is not None
-    process.suspend()
+    execution, process = pipeline.site.halt(objects, DATASET, day, "load")
     assert pipeline.shop.publications(day) == ()
     return execution, process
 

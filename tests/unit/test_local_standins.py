@@ -167,6 +167,19 @@ def test_executions_are_counted_once_by_how_they_ended() -> None:
     assert len(emitted) == 2
 
 
+def test_executions_that_a_restart_ends_are_known_from_what_was_saved() -> None:
+    class Saved:
+        def all_items(self) -> list[tuple[tuple[str, str, str], dict[str, object]]]:
+            return [
+                (("0", "eu", "a"), {"status": "RUNNING"}),
+                (("0", "eu", "b"), {"status": "FAILED", "error": "States.ServiceRestart"}),
+                (("0", "eu", "c"), {"status": "RUNNING", "sync": True}),  # counted by nobody
+            ]
+
+    assert list(execution_metrics.running({"executions": Saved()})) == [("0", "eu", "a")]
+    assert list(execution_metrics.running(None)) == []
+
+
 def test_memory_is_told_as_the_reason_even_where_nothing_can_be_asked() -> None:
     task = {"_docker_ids": ["gone", "killed"], "containers": [{}, {}]}
 

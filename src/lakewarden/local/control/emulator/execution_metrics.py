@@ -2,9 +2,12 @@
 
 Where ministack publishes that an execution changed its status, the status is counted, once. Units
 and names: "Monitoring Step Functions metrics using CloudWatch", "Monitoring Amazon EventBridge".
+
+Of executions that its own end ended, ministack says nothing to anybody; that is made good when its
+state is loaded again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 COUNTED = {
@@ -17,6 +20,8 @@ COUNTED = {
 
 
 def mend() -> None:
+    from ministack import app
+    from ministack.core.responses import request_scope
     from ministack.services import cloudwatch, eventbridge, stepfunctions
 
     stepfunctions._emit_execution_status_event = counting(
@@ -32,6 +37,28 @@ def mend() -> None:
         return invoke(target, event, rule, view)
 
     eventbridge._invoke_target = invoke_counted
+    restore, load = stepfunctions._restore_state, app._load_persisted_state
+    ended: list[tuple[str, str, str]] = []
+
+    def restore_and_note(data: Any) -> None:
+        ended.extend(running(data))
+        restore(data)
+
+    def load_and_tell() -> None:
+        load()  # of all services: what is counted before would be overwritten
+        for account, region, arn in ended:
+            with request_scope(account, region):
+                stepfunctions._emit_execution_status_event(stepfunctions._executions[arn])
+
+    stepfunctions._restore_state, app._load_persisted_state = restore_and_note, load_and_tell
+
+
+def running(saved: Any) -> Iterator[tuple[str, str, str]]:
+    """Account, region and ARN of executions that were under way when the state was saved."""
+    executions = (saved or {}).get("executions")
+    for where, execution in executions.all_items() if executions else ():
+        if execution.get("status") == "RUNNING" and not execution.get("sync"):
+            yield where
 
 
 def counting(
