@@ -30,7 +30,7 @@ def wait_for(look: Callable[[], T], seconds: float = 60) -> T:
     end = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.05)
+        time.sleep(0.2)  # what is looked at is asked over HTTP, by processes that need the CPU
     return found
 
 
