@@ -5,6 +5,7 @@ It keeps a record of its files. `.lakewarden` and what dbt writes are not looked
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from hashlib import sha256
@@ -18,6 +19,7 @@ _MADE = {
     Path(".lakewarden"),
     *(Path("transform", one) for one in ("target", "logs", "dbt_packages")),
 }
+_CATALOG = re.compile(r"^catalog = .*$", re.MULTILINE)
 _NAMED = 3  # of the files that somebody else wrote
 
 
@@ -25,8 +27,9 @@ class FolderTaken(WrongUsage):
     """The demonstration's folder holds something else."""
 
 
-def make_project(folder: Path) -> None:
-    """An empty project, in the place of what an earlier demonstration left."""
+def make_project(folder: Path, *, nessie: bool = False) -> None:
+    """An empty project, in the place of what an earlier demonstration left. `nessie`: its catalog
+    is the local stack's."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         recorded = _recorded(folder)
         if recorded is None:
@@ -43,7 +46,16 @@ def make_project(folder: Path) -> None:
             )
         _empty(folder)
     write_example("flights", folder)
+    if nessie:
+        _take_nessie(folder / "lakewarden.toml")
     record(folder)
+
+
+def _take_nessie(settings: Path) -> None:
+    changed, found = _CATALOG.subn('catalog = { type = "nessie" }', settings.read_text())
+    if found != 1:
+        raise RuntimeError(f"{settings} has {found} catalogs")
+    settings.write_text(changed)
 
 
 def record(folder: Path) -> None:
@@ -95,7 +107,8 @@ def _digest(path: Path) -> str:
 
 def _empty(folder: Path) -> None:
     """End the stack that works in the folder, and remove what is in it."""
-    from lakewarden.local.stack import StackConfig, down
+    from lakewarden.local.cloud import down
+    from lakewarden.local.stack import StackConfig
     from lakewarden.wiring import open_project
 
     project = open_project(folder)

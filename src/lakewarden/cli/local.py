@@ -1,6 +1,7 @@
 """lakewarden local: the stack of this project on this machine."""
 
 import dataclasses
+import shlex
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +12,11 @@ from lakewarden.cli.output import console, say, show_json, show_table
 from lakewarden.errors import WrongUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from lakewarden.aws.clients import Connection
+    from lakewarden.local.config import CloudConfig
     from lakewarden.local.containers.images import Image
     from lakewarden.local.health import Part
     from lakewarden.local.stack import StackConfig
@@ -67,7 +70,7 @@ def up(
     from lakewarden.local.layout import Layout
 
     opened = _open(project, env, as_json=as_json)
-    asked = _asked(opened)
+    asked = stack_of(opened)
     runs = config.read(Layout(asked.root))
     if cloud or dagster or catalog == CatalogKind.NESSIE or runs is not None:
         nessie = catalog == CatalogKind.NESSIE or (runs is not None and runs.nessie)
@@ -91,33 +94,20 @@ def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: b
     from lakewarden.cli.local_pipeline import local_pipeline
     from lakewarden.local import cloud
     from lakewarden.local.cloud import Machine
-    from lakewarden.local.config import CloudConfig
     from lakewarden.settings import cache_folder, java_home, variables
 
-    datasets = opened.settings.dataset
-    wanted = CloudConfig(
-        project=opened.settings.project,
-        env=opened.env_name,
-        region=opened.env.region,
-        bucket=opened.env.bucket,
-        warehouse=opened.env.warehouse,
-        names=opened.settings.names,
-        datasets=tuple(datasets),
-        landings=tuple(sorted({each.landing.partition("{")[0] for each in datasets.values()})),
-        nessie=nessie,
-        dagster=dagster,
-    )
+    wanted = cloud_of(opened, nessie=nessie, dagster=dagster)
     machine = Machine(
         cache_folder(), dict(variables()), java_home(), _dagster(opened) if dagster else None
     )
     tell = (lambda _: None) if as_json else say
     pipeline = local_pipeline(opened, wanted.landings)
-    info = cloud.up(_asked(opened), wanted, machine, pipeline=pipeline, tell=tell)
+    info = cloud.up(stack_of(opened), wanted, machine, pipeline=pipeline, tell=tell)
     if as_json:
         told = {"endpoint": info.connection.endpoint, "control": info.connection.control}
         show_json({**told, "nessie": info.nessie, "bucket": opened.env.bucket})
         return
-    held = sum(cloud.memory(_asked(opened)).values())
+    held = sum(cloud.memory(stack_of(opened)).values())
     say(f"Up: {max(info.seconds.values()):.0f} s, {held >> 20} MiB of memory in all.")
     say("Next: lakewarden local status")
 
@@ -194,8 +184,41 @@ def logs(
         say("There is no log yet. Next: lakewarden local up")
 
 
+@app.command("env", epilog='Example: eval "$(lakewarden local env)"; then aws s3 ls')
+def env_(
+    project: ProjectDir = None,
+    env: EnvName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lines for a shell that lead the AWS CLI to this stack, with its keys."""
+    connection = _open(project, env, as_json=as_json).connection
+    if as_json:
+        show_json(variables_of(connection))
+        return
+    for name, value in variables_of(connection).items():
+        say(f"export {name}={shlex.quote(value)}")
+    say(f"unset {' '.join(_IN_THE_WAY)}")
+
+
+# A user's own, which would lead elsewhere, or be sent along with the stack's keys.
+_IN_THE_WAY = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+
+
+def variables_of(connection: "Connection") -> "Mapping[str, str]":
+    """What the AWS CLI, and every SDK, reads to reach a stack."""
+    told = {
+        "AWS_ENDPOINT_URL": connection.control or connection.endpoint,
+        "AWS_ENDPOINT_URL_S3": connection.endpoint,
+        "AWS_REGION": connection.region,
+        "AWS_DEFAULT_REGION": connection.region,
+        "AWS_ACCESS_KEY_ID": connection.access_key,
+        "AWS_SECRET_ACCESS_KEY": connection.secret_key,
+    }
+    return {name: value for name, value in told.items() if value}
+
+
 def _config(project: "Path | None", env: str | None, *, as_json: bool) -> "StackConfig":
-    return _asked(_open(project, env, as_json=as_json))
+    return stack_of(_open(project, env, as_json=as_json))
 
 
 def _open(project: "Path | None", env: str | None, *, as_json: bool) -> "Project":
@@ -208,7 +231,27 @@ def _open(project: "Path | None", env: str | None, *, as_json: bool) -> "Project
     return opened
 
 
-def _asked(opened: "Project") -> "StackConfig":
+def stack_of(opened: "Project") -> "StackConfig":
+    """What is asked of the stack of a project."""
     from lakewarden.local.stack import StackConfig
 
     return StackConfig(opened.root, opened.env.bucket, opened.env.region)
+
+
+def cloud_of(opened: "Project", *, nessie: bool, dagster: bool) -> "CloudConfig":
+    """The same, of all that is beside S3."""
+    from lakewarden.local.config import CloudConfig
+
+    datasets = opened.settings.dataset
+    return CloudConfig(
+        project=opened.settings.project,
+        env=opened.env_name,
+        region=opened.env.region,
+        bucket=opened.env.bucket,
+        warehouse=opened.env.warehouse,
+        names=opened.settings.names,
+        datasets=tuple(datasets),
+        landings=tuple(sorted({each.landing.partition("{")[0] for each in datasets.values()})),
+        nessie=nessie,
+        dagster=dagster,
+    )
