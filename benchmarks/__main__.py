@@ -17,7 +17,7 @@ from rich.console import Console
 from benchmarks import dlt_beside, many_batches, many_tables
 from benchmarks.dataset import LAYOUTS, Delivery, delivery
 from benchmarks.duckdb_alone import FORMS
-from benchmarks.machine import this_machine, versions
+from benchmarks.machine import load_before, this_machine, versions
 from benchmarks.report import (
     DLT,
     OURS,
@@ -135,9 +135,17 @@ class _Bench:
         return found
 
     def catalogs(self) -> Mapping[str, object]:
+        before = load_before()
         found = by_name(run("catalogs", self._job("tiny", self._tiny)).detail)
-        show_figures(self._console, "catalogs, seconds (medians of five)", found)
-        return found
+        show_figures(self._console, "catalogs, seconds (medians)", found)
+        return {**found, **before}
+
+    def pipeline(self) -> Mapping[str, object]:
+        before = load_before()
+        found = by_name(run("pipeline", self._job("tiny", self._tiny)).detail)
+        for name, figures in found.items():
+            show_figures(self._console, "a day of flights (medians of five)", {name: figures})
+        return {**found, **before}
 
     def drift(self) -> Mapping[str, object]:
         found = numbers(run("drift", self._job("tiny", self._tiny)).detail)
@@ -184,6 +192,7 @@ _PARTS: Mapping[str, bool] = {
     "batches": True,
     "drift": True,
     "catalogs": False,  # needs Java and Maven
+    "pipeline": False,  # needs ministack
     "speeds": True,
     "steps": False,
     "large": False,

@@ -1,4 +1,5 @@
-"""A catalog in SQLite and one in Nessie, side by side: a publish of many tables, a small batch."""
+"""A catalog in SQLite and one in Nessie, side by side: a publish of many tables, small
+batches, many of them in a row."""
 
 import json
 import re
@@ -15,6 +16,8 @@ from benchmarks.site import BUCKET, flights_project
 from benchmarks.trial import Detail, Job
 
 TABLES = 100
+IN_A_ROW = 100
+_SOME = 10
 _ROUNDS = 5
 _NOW = datetime(2013, 1, 1, tzinfo=UTC)
 _PORTS = (23_917, 23_918)
@@ -43,8 +46,9 @@ def _compared(projects: Mapping[str, Any]) -> Detail:
         for kind, project in projects.items():
             for what, seconds in {**_publish(project, round_), **_batch(project, round_)}.items():
                 took[kind].setdefault(what, []).append(seconds)
+    rows = _in_a_row(projects)
     medians = {
-        kind: {what: median(all_of_it[1:]) for what, all_of_it in told.items()}
+        kind: {**{what: median(all_of_it[1:]) for what, all_of_it in told.items()}, **rows[kind]}
         for kind, told in took.items()
     }
     ratios = {what: medians["nessie"][what] / medians["sqlite"][what] for what in medians["sqlite"]}
@@ -92,6 +96,21 @@ def _batch(project: Any, round_: int) -> Mapping[str, float]:
     outcome = project.run("flights", str(day))
     assert outcome.status == "published", outcome.status
     return {"a day of flights": time.perf_counter() - begun}
+
+
+def _in_a_row(projects: Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
+    """So many days more, each on one catalog and then on the other: the first ten, the last."""
+    took: dict[str, list[float]] = {kind: [] for kind in projects}
+    for number in range(_ROUNDS + 1, _ROUNDS + 1 + IN_A_ROW):
+        for kind, project in projects.items():
+            took[kind].extend(_batch(project, number).values())
+    return {
+        kind: {
+            f"first {_SOME} of {IN_A_ROW}": median(seconds[:_SOME]),
+            f"last {_SOME} of {IN_A_ROW}": median(seconds[-_SOME:]),
+        }
+        for kind, seconds in took.items()
+    }
 
 
 def _of_kind(folder: Path, kind: str, uri: str) -> Path:

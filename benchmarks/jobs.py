@@ -10,6 +10,7 @@ from benchmarks import (
     many_batches,
     many_tables,
     parts,
+    pipeline,
 )
 from benchmarks.trial import Detail, Job
 
@@ -26,6 +27,7 @@ JOBS: Mapping[str, Prepare] = {
     "batches": many_batches.run,
     "drift": many_tables.drift,
     "catalogs": catalogs.run,
+    "pipeline": pipeline.run,
     "dlt": dlt_beside.load,
     "dlt-digest": dlt_beside.digest,
     "duckdb": duckdb_alone.s3_to_s3,

@@ -40,6 +40,12 @@ def versions() -> Mapping[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
 
 
+def load_before() -> Mapping[str, float]:
+    """How busy the machine is with other work, where what is measured starts processes of its own,
+    which cannot be told from others' afterwards."""
+    return {"load_average_before": round(os.getloadavg()[0], 1)}
+
+
 def _processor() -> str:
     told = Path("/proc/cpuinfo")
     if told.exists():

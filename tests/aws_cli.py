@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakewarden.aws.clients import Connection
+from lakewarden.cli.local import variables_of
 from tests import needs
 
 
@@ -47,19 +48,15 @@ class AwsCli:
 
 
 def aws_cli(connection: Connection, home: Path) -> AwsCli:
-    """The CLI, set up for a local stack as a user would by exporting variables."""
+    """The CLI, set up for a local stack as by `lakewarden local env`."""
     told = {
-        "AWS_ENDPOINT_URL": connection.control or connection.endpoint,
-        "AWS_ENDPOINT_URL_S3": connection.endpoint,
-        "AWS_ACCESS_KEY_ID": connection.access_key,
-        "AWS_SECRET_ACCESS_KEY": connection.secret_key,
-        "AWS_DEFAULT_REGION": connection.region,
+        **variables_of(connection),
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_PAGER": "",
         "HOME": str(home),
         "PATH": os.defpath,
     }
-    return AwsCli(_program(), {name: value for name, value in told.items() if value})
+    return AwsCli(_program(), told)
 
 
 def _program() -> Path:

@@ -204,17 +204,54 @@ COMMANDS = dict(commands())
 def test_the_commands_are_those_that_are_promised() -> None:
     assert {" ".join(path) for path in COMMANDS} == {
         "init",
+        "adopt",
         "demo",
         "doctor",
+        "dagster dev",
+        "export",
         "query",
         "status",
-        *(f"local {name}" for name in ("up", "down", "status", "logs")),
+        *(f"local {name}" for name in ("up", "down", "status", "logs", "env")),
         *(f"table {name}" for name in ("list", "show", "plan", "apply", "drift")),
         *(f"batch {name}" for name in ("manifest", "deliver", "run", "list", "show")),
         *(f"batch {name}" for name in ("diff", "unpublish")),
         *(f"quarantine {name}" for name in ("list", "show", "mend", "replay")),
         *(f"lake {name}" for name in ("log", "branches", "show", "discard")),
     }
+
+
+def test_a_shell_is_led_to_the_stack_whatever_it_had_before(tmp_path: Path) -> None:
+    (tmp_path / "lakewarden.toml").write_text(
+        'project = "p"\n[env.dev]\naccount = "local"\nbucket = "p-dev"\n'
+        'catalog = { type = "sql", uri = "sqlite:///c.db" }\n'
+    )
+    endpoint = tmp_path / ".lakewarden" / "local" / "endpoint.json"
+    endpoint.parent.mkdir(parents=True)
+    told = {"endpoint": "http://127.0.0.1:1", "control": "http://127.0.0.1:2", "format": 1}
+    keys = {"access_key": "key", "secret_key": "it's $(secret)"}
+    endpoint.write_text(json.dumps({**told, **keys, "region": "eu-west-1", "bucket": "p-dev"}))
+    lines = lakewarden("local", "env", at=tmp_path)
+    assert lines.code == 0
+    before = {"AWS_PROFILE": "mine", "AWS_SESSION_TOKEN": "mine", "AWS_REGION": "us-west-2"}
+    shell = subprocess.run(
+        ["sh", "-c", 'eval "$1"; env', "sh", lines.out],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=before,
+    )
+    found = dict(line.split("=", 1) for line in shell.stdout.splitlines())
+    assert {name: value for name, value in found.items() if name.startswith("AWS_")} == {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:2",
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1",
+        "AWS_REGION": "eu-west-1",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "it's $(secret)",
+    }
+    endpoint.unlink()
+    down = lakewarden("local", "env", at=tmp_path)
+    assert (down.code, down.out) == (75, "")
 
 
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)

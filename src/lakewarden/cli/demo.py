@@ -14,7 +14,6 @@ from typing import Annotated
 import typer
 
 from lakewarden.cli.demo_folder import make_project, record
-from lakewarden.cli.demo_pipeline import PAYLOAD, ByExecutions
 from lakewarden.cli.demo_stack import check_programs, small_stack, whole_stack
 from lakewarden.cli.demo_story import Story, troubles
 from lakewarden.cli.demo_ways import InProcess
@@ -67,6 +66,8 @@ def _in_this_process(folder: Path, *, silent: bool) -> Mapping[str, object]:
 
 
 def _through_the_pipeline(folder: Path, *, silent: bool) -> Mapping[str, object]:
+    from lakewarden.cli.demo_pipeline import ByExecutions
+
     check_programs()
     with _made(folder, nessie=True), whole_stack(folder) as (project, made):
         way = ByExecutions(project, made)
@@ -116,6 +117,7 @@ def _next(folder: Path) -> Sequence[str]:
 
 def _next_on_the_pipeline(folder: Path, told: Mapping[str, object]) -> Sequence[str]:
     """The runbook's own lines among them."""
+    from lakewarden.cli.demo_pipeline import PAYLOAD
     from lakewarden.wiring import open_project
 
     names = open_project(folder).names

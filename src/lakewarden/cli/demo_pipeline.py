@@ -55,6 +55,7 @@ class Notice:
 class Execution:
     """One that ended."""
 
+    arn: str
     batch: str
     status: str
     states: Sequence[str]
@@ -82,7 +83,7 @@ class ByExecutions:
         started = self._machines.start_execution(stateMachineArn=self._machine, input=payload)
         arn = str(started["executionArn"])
         status, states = self._watch(arn, tell)
-        done = Execution(batch, status, states, round(time.monotonic() - begun, 1))
+        done = Execution(arn, batch, status, states, round(time.monotonic() - begun, 1))
         self.executions.append(done)
         notice = self._notice(arn)
         way = Note("execution", f"{done.status} in {done.seconds:.0f} s: {' ▸ '.join(states)}")

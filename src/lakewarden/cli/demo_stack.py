@@ -36,13 +36,15 @@ def small_stack(folder: Path) -> "Iterator[Project]":
 @contextmanager
 def whole_stack(folder: Path) -> "Iterator[tuple[Project, Made]]":
     """The project with all that the pipeline needs, but for the rules that would start it by
-    themselves: here the executions are started one by one."""
+    themselves: here the executions are started one by one. With a Nessie where that is its
+    catalog."""
     from lakewarden.local import cloud
     from lakewarden.settings import cache_folder, java_home, variables
     from lakewarden.wiring import open_project
 
     project = open_project(folder)
-    asked, wanted = stack_of(project), cloud_of(project, nessie=True, dagster=False)
+    nessie = project.env.catalog.type == "nessie"
+    asked, wanted = stack_of(project), cloud_of(project, nessie=nessie, dagster=False)
     pipeline = local_pipeline(project, wanted.landings)
 
     def without_rules(connection: "Connection") -> "Pipeline":

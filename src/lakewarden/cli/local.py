@@ -172,7 +172,7 @@ def logs(
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """The last lines of a part's log; of what runs as a task, the newest's."""
+    """The last lines of a part's log: of tasks, of the newest one."""
     from lakewarden.local import cloud
 
     found = cloud.logs(_config(project, env, as_json=as_json), part.value, lines)
@@ -184,13 +184,13 @@ def logs(
         say("There is no log yet. Next: lakewarden local up")
 
 
-@app.command("env", epilog='Example: eval "$(lakewarden local env)"; then aws s3 ls')
+@app.command("env", epilog='Example: lakewarden local env (eval "$(lakewarden local env)")')
 def env_(
     project: ProjectDir = None,
     env: EnvName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lines for a shell that lead the AWS CLI to this stack, with its keys."""
+    """What leads the AWS CLI here, for a shell: addresses and keys."""
     connection = _open(project, env, as_json=as_json).connection
     if as_json:
         show_json(variables_of(connection))
