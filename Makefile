@@ -19,7 +19,7 @@ LAMBDA_PYTHON ?= 3.12
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
-demo: install ## three days of real flights, and four deliveries that are refused
+demo: install ## three days of real flights, and four deliveries that are refused (ARGS=--cloud)
 	@$(BIN)/lakewarden demo $(ARGS)
 
 install: ## everything into .venv, pinned by hash

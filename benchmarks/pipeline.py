@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.trial import Detail, Job
 
-_ROUNDS = 5
+_ROUNDS = 3
 _FIRST = date(2013, 1, 1)
 
 

@@ -34,7 +34,7 @@ def demo(
         typer.Option(
             "--dir",
             metavar="DIR",
-            help=f"Where its project is made.  [default: {_FOLDER}; {_CLOUD_FOLDER}]",
+            help=f"Where its project is made; by default {_FOLDER}, or {_CLOUD_FOLDER}.",
         ),
     ] = None,
     as_json: AsJson = False,

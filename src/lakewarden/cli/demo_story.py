@@ -171,7 +171,7 @@ class Story:
 
     def _tell_published(self, ended: Published | Stopped) -> None:
         if isinstance(ended, Stopped):
-            raise DemoBroken(f"what is good was refused: {ended.message}")
+            raise DemoBroken(f"what is good was not published: {ended.message}")
         done, of = ended.publication, ended.publication.contribution
         if not self._silent:
             console.print(

@@ -14,14 +14,12 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 from pydantic import BaseModel, ValidationError
 
-from lakewarden.batch.conductor import Outcome, StageDone
 from lakewarden.batch.delivery.keys import BatchKeyInvalid
-from lakewarden.batch.model import Audited, Received
 from lakewarden.errors import LakewardenError, Refused, WrongUsage
 from lakewarden.stepfunctions.containers import stop_others, why_ended
 from lakewarden.stepfunctions.line import TokenLine
@@ -36,6 +34,9 @@ from lakewarden.stepfunctions.words import (
     told,
 )
 from lakewarden.wiring import DatasetUnknown, Project, open_project, task_settings
+
+if TYPE_CHECKING:  # what is heavy is imported by who works, while the pulse beats already
+    from lakewarden.batch.conductor import Outcome, StageDone
 
 _log = structlog.get_logger(__name__)
 
@@ -106,9 +107,11 @@ def _nothing() -> None:
 def _run(
     project: Project, order: Order, progress: Progress, check: Callable[[], None]
 ) -> BaseModel:
+    from lakewarden.batch.model import Received
+
     runs: list[str] = []
 
-    def tell(done: StageDone) -> None:
+    def tell(done: "StageDone") -> None:
         progress.moved()
         _tell_warnings(done)
         if isinstance(done.result, Received):
@@ -129,7 +132,7 @@ def _run(
     return _ran(outcome)
 
 
-def _ran(outcome: Outcome) -> Ran:
+def _ran(outcome: "Outcome") -> Ran:
     publication, counts = outcome.publication, outcome.counts
     return Ran(
         status=outcome.status,
@@ -141,7 +144,7 @@ def _ran(outcome: Outcome) -> Ran:
     )
 
 
-def _counts(outcome: Outcome) -> dict[str, int]:
+def _counts(outcome: "Outcome") -> dict[str, int]:
     counts = outcome.counts
     if counts is None:
         return {}
@@ -232,7 +235,9 @@ def _tell_error(error: BaseException) -> None:
             _log.error("at", file=frame.filename, line=frame.lineno, function=frame.name)
 
 
-def _tell_warnings(done: StageDone) -> None:
+def _tell_warnings(done: "StageDone") -> None:
+    from lakewarden.batch.model import Audited
+
     if isinstance(done.result, Audited):
         for test in done.result.warnings:
             _log.warning("dbt test", test=test.name, status=test.status, failures=test.failures)
