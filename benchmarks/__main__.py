@@ -144,7 +144,7 @@ class _Bench:
         before = load_before()
         found = by_name(run("pipeline", self._job("tiny", self._tiny)).detail)
         for name, figures in found.items():
-            show_figures(self._console, "a day of flights (medians of five)", {name: figures})
+            show_figures(self._console, "a day of flights (medians of three)", {name: figures})
         return {**found, **before}
 
     def drift(self) -> Mapping[str, object]:
