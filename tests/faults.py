@@ -142,6 +142,8 @@ def _handler(proxy: FaultyProxy, target: str, closing: Event) -> type[BaseHTTPRe
                 for name, value in answer.getheaders():
                     if name.lower() not in ("connection", "transfer-encoding", "date", "server"):
                         self.send_header(name, value)
+                if answer.chunked:  # it came in pieces, and goes on in one
+                    self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self._send(content, fault)
             except (OSError, HTTPException):  # either side went away
