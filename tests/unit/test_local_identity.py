@@ -31,9 +31,13 @@ def test_a_stack_that_had_one_key_gets_the_other(tmp_path: Path) -> None:
     made = keys(layout)
     content = json.loads(layout.identities.read_text())
     del content["identities"][0]["credentials"][1]
-    layout.identities.write_text(json.dumps(content))
+    reader = {"accessKey": "READER", "secretKey": "of somebody who may look"}
+    others = {"name": "reader", "credentials": [reader], "actions": ["Read"]}
+    layout.identities.write_text(json.dumps({"identities": [*content["identities"], others]}))
     assert keys(layout) == made
-    assert len(json.loads(layout.identities.read_text())["identities"][0]["credentials"]) == 2
+    ours, theirs = json.loads(layout.identities.read_text())["identities"]
+    assert len(ours["credentials"]) == 2
+    assert theirs == others
 
 
 def test_two_projects_have_different_keys(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The stack's one identity: made once, kept in a file that only its owner may read."""
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -42,7 +42,7 @@ def keys(layout: Layout, token: Callable[[int], str] = secrets.token_hex) -> Key
     credential = stored.identities[0].credentials[0]
     found = Keys(credential.access_key, credential.secret_key)
     if len(stored.identities[0].credentials) == 1:  # of a stack that had S3 only
-        _store(layout, found)
+        _store(layout, found, stored.identities[1:])
     return found
 
 
@@ -52,12 +52,13 @@ def function_keys(found: Keys) -> Keys:
     return Keys(ACCOUNT_KEY, found.secret_key)
 
 
-def _store(layout: Layout, made: Keys) -> Keys:
+def _store(layout: Layout, made: Keys, others: Sequence[_Identity] = ()) -> Keys:
+    """`others`: identities that somebody added, which stay."""
     credentials = [
         _Credential(access_key=each.access_key, secret_key=each.secret_key)
         for each in (made, function_keys(made))
     ]
     identity = _Identity(name=ADMIN, credentials=credentials, actions=list(ADMIN_ACTIONS))
-    content = _Identities(identities=[identity])
+    content = _Identities(identities=[identity, *others])
     write_private(layout.identities, content.model_dump(mode="json", by_alias=True))
     return made
