@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from lakewarden.aws.clients import Connection
-from lakewarden.lake.nessie_api import NO_ANCESTOR
+from lakewarden.lake.nessie_model import NO_ANCESTOR
 from lakewarden.local.nessie import (
     ISSUER,
     Java,

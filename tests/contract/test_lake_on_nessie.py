@@ -28,19 +28,11 @@ from lakewarden.lake.model import (
     TakenOver,
 )
 from lakewarden.lake.nessie import NessieLake
-from lakewarden.lake.nessie_api import (
-    NO_ANCESTOR,
-    CatalogDenied,
-    CatalogRefused,
-    KeyMoved,
-    NessieApi,
-    Put,
-    Reference,
-    namespace,
-)
+from lakewarden.lake.nessie_api import CatalogDenied, CatalogRefused, KeyMoved, NessieApi
 from lakewarden.lake.nessie_check import check_nessie
 from lakewarden.lake.nessie_history import PublicationUnreadable
 from lakewarden.lake.nessie_keys import ROOT
+from lakewarden.lake.nessie_model import NO_ANCESTOR, Put, Reference, namespace
 from tests.contract.conftest import Place
 from tests.contract.test_lake import SCHEMA, at, numbers, one, publish, rows, touch
 from tests.faults import FINE, Fault, FaultyProxy, Request, faulty_proxy

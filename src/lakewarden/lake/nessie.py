@@ -36,19 +36,7 @@ from lakewarden.lake.model import (
     Publication,
     TakenOver,
 )
-from lakewarden.lake.nessie_api import (
-    TABLE,
-    Content,
-    Entry,
-    Key,
-    KeyMoved,
-    NessieApi,
-    Operation,
-    Put,
-    Reference,
-    ReferenceMissing,
-    namespace,
-)
+from lakewarden.lake.nessie_api import KeyMoved, NessieApi, ReferenceMissing
 from lakewarden.lake.nessie_catalog import BranchCatalog
 from lakewarden.lake.nessie_keys import (
     HEAD,
@@ -66,6 +54,16 @@ from lakewarden.lake.nessie_keys import (
     table_name,
     taken_over_content,
     version_of,
+)
+from lakewarden.lake.nessie_model import (
+    TABLE,
+    Content,
+    Entry,
+    Key,
+    Operation,
+    Put,
+    Reference,
+    namespace,
 )
 from lakewarden.lake.nessie_publish import Staged, moved, operations, read_keys
 from lakewarden.lake.nessie_records import ROUNDS, Records, too_busy
@@ -199,7 +197,7 @@ class NessieLake:
     ) -> Publication:
         check_contributions(contributions)
         staged: Staged | None = None
-        lost = 0
+        lost: list[CatalogUnavailable] = []
         for _ in range(ROUNDS):
             main = self._look(branch.run)
             match main.fence:
@@ -214,29 +212,22 @@ class NessieLake:
             refuse_moved(branch, moved(staged.base, here))
             version, changes = main.version + 1, staged.changes
             record = published_content(branch.run, version, branch.name, at)
-            try:
-                self._api.commit(
-                    main.at,
-                    [
-                        *self._tables_of(branch, staged, main, here),
-                        *_own(main, record, branch.run),
-                        _put(main, HEAD, head_content(version)),
-                    ],
-                    message=nessie_history.message_of(version, contributions),
-                    author=self._config.author,
-                    properties=nessie_history.publication_properties(
-                        version, branch.run, at, contributions, changes
-                    ),
-                )
-            except KeyMoved:
-                continue
-            except CatalogUnavailable:
-                lost += 1
-                if lost == _LOST_ANSWERS:
-                    raise
-                continue
-            self._tidy([branch.name])
-            return Publication(version, branch.run, at, contributions[0], changes)
+            made = self._commit(
+                main.at,
+                [
+                    *self._tables_of(branch, staged, main, here),
+                    *_own(main, record, branch.run),
+                    _put(main, HEAD, head_content(version)),
+                ],
+                message=nessie_history.message_of(version, contributions),
+                properties=nessie_history.publication_properties(
+                    version, branch.run, at, contributions, changes
+                ),
+                lost=lost,
+            )
+            if made:
+                self._tidy([branch.name])
+                return Publication(version, branch.run, at, contributions[0], changes)
         raise too_busy(self._api.uri)
 
     def outcome(self, run: str) -> Publication | TakenOver | None:
@@ -246,7 +237,7 @@ class NessieLake:
         return main.fence
 
     def take_over(self, run: str, *, by: str, at: datetime) -> Publication | TakenOver:
-        lost = 0
+        lost: list[CatalogUnavailable] = []
         for _ in range(ROUNDS):
             main = self._look(run)
             match main.fence:
@@ -256,23 +247,16 @@ class NessieLake:
                 case TakenOver() as tombstone:
                     self._end_all_of(run)
                     return tombstone
-            try:
-                self._api.commit(
-                    main.at,
-                    _own(main, taken_over_content(run, by, at), run),
-                    message=f"run {run} was taken over",
-                    author=self._config.author,
-                    properties=nessie_history.tombstone_properties(run),
-                )
-            except KeyMoved:
-                continue
-            except CatalogUnavailable:
-                lost += 1
-                if lost == _LOST_ANSWERS:
-                    raise
-                continue
-            self._end_all_of(run)
-            return TakenOver(run, by, at)
+            made = self._commit(
+                main.at,
+                _own(main, taken_over_content(run, by, at), run),
+                message=f"run {run} was taken over",
+                properties=nessie_history.tombstone_properties(run),
+                lost=lost,
+            )
+            if made:
+                self._end_all_of(run)
+                return TakenOver(run, by, at)
         raise too_busy(self._api.uri)
 
     def publications(
@@ -305,6 +289,31 @@ class NessieLake:
     def discard(self, name: str) -> None:
         if self._records.is_known(name):  # somebody else's branches are none of ours
             self._records.end([name])
+
+    def _commit(
+        self,
+        main: Reference,
+        operations: Sequence[Operation],
+        *,
+        message: str,
+        properties: Mapping[str, Sequence[str]],
+        lost: list[CatalogUnavailable],
+    ) -> bool:
+        """Whether it was made for certain; where not, main has to be looked at again. Answers that
+        did not come are added to `lost`; raises the last that is borne."""
+        author = self._config.author
+        try:
+            self._api.commit(
+                main, operations, message=message, author=author, properties=properties
+            )
+        except KeyMoved:
+            return False
+        except CatalogUnavailable as away:
+            lost.append(away)
+            if len(lost) == _LOST_ANSWERS:
+                raise
+            return False
+        return True
 
     def _main(self) -> Reference:
         found = self._api.reference(self._config.main)

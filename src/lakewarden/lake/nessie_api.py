@@ -7,32 +7,48 @@ be looked up by who knows what it wrote. The token goes into one header and nowh
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import JsonValue, ValidationError
 from urllib3.exceptions import HTTPError
 
 from lakewarden.errors import Failed, WrongUsage
 from lakewarden.lake.model import CatalogUnavailable
+from lakewarden.lake.nessie_model import (
+    Answer,
+    Commit,
+    Committed,
+    Config,
+    Content,
+    Contents,
+    Delete,
+    Difference,
+    Differences,
+    Entries,
+    Entry,
+    IcebergProblem,
+    Key,
+    Log,
+    Operation,
+    Page,
+    Problem,
+    Put,
+    Reference,
+    References,
+    Referred,
+    Unchanged,
+)
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
-NO_ANCESTOR = "2e1cfa82b035c26cbbbdae632cea070514eb8b773f616aaeaf668e2f0be8f10d"
-"""The hash of what has no commit yet; the same on every Nessie."""
-
-TABLE = "ICEBERG_TABLE"
-NAMESPACE = "NAMESPACE"
-
 _AGAIN = "Run the same command again."
 _PAGE = 500
 _SAID = 300  # characters of the server's own words in an error
 
-Key = tuple[str, ...]
-_A = TypeVar("_A", bound="_Answer")
+_A = TypeVar("_A", bound=Answer)
+_P = TypeVar("_P", bound=Page)
 
 
 class CatalogDenied(Failed):
@@ -49,172 +65,6 @@ class KeyMoved(CatalogUnavailable):
 
 class ReferenceMissing(CatalogUnavailable):
     """A branch, or a commit of its history, went away from the catalog while it was used."""
-
-
-class _Answer(BaseModel):
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
-
-
-class Reference(_Answer):
-    """A branch or tag and the hash it is at; `name` is empty where only a hash was asked for."""
-
-    name: str = ""
-    hash: str
-
-
-class Content(_Answer):
-    """What a key holds. Fields that we have no use for are kept, to be written back."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="allow"
-    )
-
-    type: str
-    id: str | None = None
-    metadata_location: str | None = None  # of a table
-    elements: tuple[str, ...] | None = None  # of a namespace
-    properties: Mapping[str, str] = {}  # of a namespace
-
-    def body(self, content_id: str | None) -> dict[str, JsonValue]:
-        """As it is written, under this id; None for a key that is new where it is written."""
-        told: dict[str, JsonValue] = self.model_dump(
-            mode="json", by_alias=True, exclude_none=True, exclude={"id"}
-        )
-        if self.type != NAMESPACE:
-            told.pop("properties", None)
-        return told if content_id is None else {**told, "id": content_id}
-
-
-def namespace(key: Key, properties: Mapping[str, str]) -> Content:
-    """A namespace: Nessie's own way to keep a few named texts under a key."""
-    return Content(type=NAMESPACE, elements=key, properties=dict(properties))
-
-
-def _elements(told: object) -> object:
-    return told["elements"] if isinstance(told, dict) and "elements" in told else told
-
-
-_Key = Annotated[Key, BeforeValidator(_elements)]
-
-
-class Entry(_Answer):
-    """A key, with what it holds where that was asked for."""
-
-    name: _Key
-    type: str
-    content: Content | None = None
-
-
-class Difference(_Answer):
-    """A key that two references hold differently."""
-
-    key: _Key
-    before: Content | None = Field(None, alias="from")
-    after: Content | None = Field(None, alias="to")
-
-
-class Commit(_Answer):
-    """What a commit tells of itself."""
-
-    hash: str
-    message: str = ""
-    all_properties: Mapping[str, tuple[str, ...]] = {}
-
-
-@dataclass(frozen=True)
-class Put:
-    """Write a key. `content_id`: that of what is there; None where nothing may be."""
-
-    key: Key
-    content: Content
-    content_id: str | None
-
-
-@dataclass(frozen=True)
-class Delete:
-    key: Key
-
-
-@dataclass(frozen=True)
-class Unchanged:
-    """The key is still what it was at the expected hash."""
-
-    key: Key
-
-
-Operation = Put | Delete | Unchanged
-
-
-class _Page(_Answer):
-    token: str | None = None
-    has_more: bool = False
-
-
-class _References(_Page):
-    references: tuple[Reference, ...]
-
-
-class _Entries(_Page):
-    entries: tuple[Entry, ...]
-    effective_reference: Reference
-
-
-class _Differences(_Page):
-    diffs: tuple[Difference, ...]
-
-
-class _LogEntry(_Answer):
-    commit_meta: Commit
-
-
-class _Log(_Page):
-    log_entries: tuple[_LogEntry, ...]
-
-
-class _Referred(_Answer):
-    reference: Reference
-
-
-class _Committed(_Answer):
-    target_branch: Reference
-
-
-class _KeyContent(_Answer):
-    key: _Key
-    content: Content
-
-
-class _Contents(_Answer):
-    contents: tuple[_KeyContent, ...]
-
-
-class _Config(_Answer):
-    defaults: Mapping[str, str]
-
-
-class _Problem(_Answer):
-    """Of the REST API."""
-
-    message: str
-    error_code: str
-
-    @property
-    def text(self) -> str:
-        return self.message
-
-
-class _IcebergError(_Answer):
-    message: str
-
-
-class _IcebergProblem(_Answer):
-    """Of Iceberg REST."""
-
-    error: _IcebergError
-
-    @property
-    def text(self) -> str:
-        return self.error.message
 
 
 class NessieApi:
@@ -238,12 +88,12 @@ class NessieApi:
     def reference(self, name: str) -> Reference | None:
         """Where a branch is; None where there is none of that name."""
         try:
-            return self._get(_Referred, f"trees/{_at(name)}").reference
+            return self._get(Referred, f"trees/{_at(name)}").reference
         except ReferenceMissing:
             return None
 
     def references(self) -> Iterator[Reference]:
-        for page in self._pages(_References, "trees", {}):
+        for page in self._pages(References, "trees", {}):
             yield from page.references
 
     def create_branch(self, name: str, at: str) -> None:
@@ -266,7 +116,7 @@ class NessieApi:
             if "is not known" in error.message:  # told as an error of the server, 500
                 return None
             raise
-        return self._read(_Config, answer).defaults.get("warehouse")
+        return self._read(Config, answer).defaults.get("warehouse")
 
     def entries(
         self, name: str, at: str | None = None, *, only: str | None = None, below: Key = ()
@@ -278,13 +128,13 @@ class NessieApi:
             query["filter"] = f"entry.contentType == '{only}'"
         if below:
             query["prefix-key"] = ".".join(below)
-        first = self._get(_Entries, f"trees/{_at(name, at)}/entries", query)
+        first = self._get(Entries, f"trees/{_at(name, at)}/entries", query)
         found, page = list(first.entries), first
         where = first.effective_reference
         while page.has_more and page.token:
             # By its hash: the reference may have moved since the first page.
             path = f"trees/{_at(name, where.hash)}/entries"
-            page = self._get(_Entries, path, {**query, "page-token": page.token})
+            page = self._get(Entries, path, {**query, "page-token": page.token})
             found += page.entries
         return where, found
 
@@ -295,16 +145,16 @@ class NessieApi:
         for start in range(0, len(wanted), _PAGE):
             body: JsonValue = {"requestedKeys": wanted[start : start + _PAGE]}
             answer = self._ask("POST", f"trees/{_at(name, at)}/contents", body, {}, again=True)
-            told = self._read(_Contents, answer).contents
+            told = self._read(Contents, answer).contents
             found |= {one.key: one.content for one in told}
         return found
 
     def differences(self, base: str, name: str) -> Sequence[Difference]:
         """What a branch holds otherwise than it did at `base`."""
         query = {"max-records": str(_PAGE)}
-        at = self._get(_Referred, f"trees/{_at(name)}").reference.hash
+        at = self._get(Referred, f"trees/{_at(name)}").reference.hash
         path = f"trees/{_at('', base)}/diff/{_at(name, at)}"
-        return [one for page in self._pages(_Differences, path, query) for one in page.diffs]
+        return [one for page in self._pages(Differences, path, query) for one in page.diffs]
 
     def history(
         self, name: str, at: str | None, accept: str, most: int | None = None
@@ -312,7 +162,7 @@ class NessieApi:
         """Commits that the CEL expression `accept` takes, newest first."""
         query = {"filter": accept, "max-records": str(most or 250)}
         found = 0
-        for page in self._pages(_Log, f"trees/{_at(name, at)}/history", query):
+        for page in self._pages(Log, f"trees/{_at(name, at)}/history", query):
             for one in page.log_entries:
                 yield one.commit_meta
                 found += 1
@@ -340,9 +190,9 @@ class NessieApi:
             "operations": [_told(one) for one in operations],
         }
         path = f"trees/{_at(branch.name, branch.hash)}/history/commit"
-        return self._read(_Committed, self._write("POST", path, body)).target_branch.hash
+        return self._read(Committed, self._write("POST", path, body)).target_branch.hash
 
-    def _pages(self, model: type["_P"], path: str, query: Mapping[str, str]) -> Iterator["_P"]:
+    def _pages(self, model: type[_P], path: str, query: Mapping[str, str]) -> Iterator[_P]:
         page = self._get(model, path, query)
         yield page
         while page.has_more and page.token:
@@ -422,9 +272,6 @@ class NessieApi:
         return away(self.uri, said)
 
 
-_P = TypeVar("_P", bound=_Page)
-
-
 def away(uri: str, said: str) -> CatalogUnavailable:
     return CatalogUnavailable(
         f"the catalog at {uri} did not do what it was asked: {said}",
@@ -480,7 +327,7 @@ def _told(operation: Operation) -> dict[str, JsonValue]:
 
 def said_by_nessie(data: bytes) -> str | None:
     """Its own words for what is wrong, in one short line; None where somebody else answered."""
-    for model in (_Problem, _IcebergProblem):
+    for model in (Problem, IcebergProblem):
         with suppress(ValidationError):
             return " ".join(model.model_validate_json(data).text.split())[:_SAID]
     return None

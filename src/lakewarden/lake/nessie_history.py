@@ -6,7 +6,7 @@ from datetime import datetime
 
 from lakewarden.errors import Failed
 from lakewarden.lake.model import Contribution, Publication, TableChange
-from lakewarden.lake.nessie_api import Commit
+from lakewarden.lake.nessie_model import Commit
 from lakewarden.lake.written import contribution_of, contribution_to_text, time_to_text
 
 _VERSION = "lakewarden.version"

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lakewarden.lake.model import CatalogFormatUnknown, TakenOver
-from lakewarden.lake.nessie_api import TABLE, Content, Key, namespace
+from lakewarden.lake.nessie_model import TABLE, Content, Key, namespace
 from lakewarden.lake.written import time_to_text
 
 FORMAT = "1"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from lakewarden.lake.changes import rebased
 from lakewarden.lake.model import TableChange
-from lakewarden.lake.nessie_api import (
+from lakewarden.lake.nessie_keys import is_table, table_key, table_name
+from lakewarden.lake.nessie_model import (
     NAMESPACE,
     Content,
     Delete,
@@ -17,7 +18,6 @@ from lakewarden.lake.nessie_api import (
     Unchanged,
     namespace,
 )
-from lakewarden.lake.nessie_keys import is_table, table_key, table_name
 
 
 @dataclass(frozen=True)

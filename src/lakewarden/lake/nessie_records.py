@@ -5,18 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from lakewarden.lake.model import CatalogUnavailable
-from lakewarden.lake.nessie_api import (
-    NAMESPACE,
-    NO_ANCESTOR,
-    Delete,
-    KeyMoved,
-    NessieApi,
-    Operation,
-    Put,
-    Reference,
-    ReferenceMissing,
-    namespace,
-)
+from lakewarden.lake.nessie_api import KeyMoved, NessieApi, ReferenceMissing
 from lakewarden.lake.nessie_keys import (
     NAMES,
     OPEN,
@@ -25,6 +14,15 @@ from lakewarden.lake.nessie_keys import (
     open_content,
     opened,
     read_open,
+)
+from lakewarden.lake.nessie_model import (
+    NAMESPACE,
+    NO_ANCESTOR,
+    Delete,
+    Operation,
+    Put,
+    Reference,
+    namespace,
 )
 from lakewarden.lake.refusals import name_taken
 from lakewarden.lake.written import time_to_text
