@@ -146,9 +146,6 @@ class Site:
                     return process
         return None
 
-    def token(self, process: psutil.Process) -> str:
-        return process.environ()["LAKEWARDEN_TASK_TOKEN"]
-
     def log(self) -> str:
         """What the runbook's `logs tail` would show."""
         pages = self.client("logs").get_paginator("filter_log_events")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from lakewarden.local.control.emulator import (
     alarm_messages,
     execution_metrics,
-    heartbeats,
     task_events,
+    token_waits,
     trail,
 )
 from lakewarden.local.control.emulator.alarm_states import (
@@ -143,10 +143,39 @@ def test_a_wait_without_heartbeats_fails_and_one_without_the_setting_does_not() 
         wait["event"].wait(2)
         return wait["error"]
 
-    watched = heartbeats.watching(invoke, tokens)
+    watched = token_waits.Waits().watching(invoke, tokens)
     told = watched("", {}, "t", {"HeartbeatSeconds": 0.3})
     assert told["Error"] == "States.HeartbeatTimeout"
     assert watched("", {}, "u", {}) is None
+
+
+def test_an_execution_that_is_stopped_waits_no_longer_and_others_do() -> None:
+    tokens: dict[str, Wait] = {}
+    stopped, other = {"status": "RUNNING"}, {"status": "RUNNING"}
+    waits = token_waits.Waits()
+    stop = waits.stopping(lambda _: stopped.update(status="ABORTED"), tokens)
+
+    def invoke(resource: str, given: object, token: str, state: object) -> object:
+        tokens[token] = Wait()
+        if token == "other":
+            execute({}, "stopped", stopped, {})
+        else:
+            stop({})
+        return tokens[token]["error"]
+
+    watched = waits.watching(invoke, tokens)
+    execute = waits.noting(lambda state, token, *_: watched("", {}, token, state))
+    assert execute({}, "other", other, {}) is None
+    assert tokens["stopped"]["error"]["Error"] == "States.Timeout"
+    assert tokens["stopped"]["event"].is_set()
+
+
+def test_an_execution_that_is_over_does_not_fail_any_more() -> None:
+    failed: list[str] = []
+    fail = token_waits.unless_over(lambda _, error, __: failed.append(error))
+    fail({"status": "ABORTED"}, "States.Timeout", "")
+    fail({"status": "RUNNING"}, "NotExported", "")
+    assert failed == ["NotExported"]
 
 
 def test_executions_are_counted_once_by_how_they_ended() -> None:
@@ -205,7 +234,8 @@ def test_shares_are_of_what_is_reserved() -> None:
 
 def test_an_arrival_reads_as_from_s3() -> None:
     told = detail_of("b", "k", '"abc" 2026-01-01T00:00:00+00:00 12')
-    assert told["object"] == {"key": "k", "size": 12, "etag": "abc"}
+    when = "202601010000000000"
+    assert told["object"] == {"key": "k", "size": 12, "etag": "abc", "sequencer": when}
 
 
 def test_rules_about_s3_hear_the_stand_in_too() -> None:

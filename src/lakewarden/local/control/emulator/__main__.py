@@ -7,10 +7,10 @@ import sys
 _MENDS = (
     "alarm_messages",
     "execution_metrics",
-    "heartbeats",
     "saving",
     "target_health",
     "task_events",
+    "token_waits",
     "trail",
 )
 
