@@ -197,16 +197,22 @@ def test_a_runner_that_was_killed_is_put_away_and_the_same_payload_publishes(
     pipeline.site.notices()
 
 
-def test_a_runner_that_nobody_waits_for_does_not_publish(pipeline: Pipeline) -> None:
+def test_an_execution_that_is_stopped_by_hand_does_not_publish(pipeline: Pipeline) -> None:
+    """Nothing rolls back behind it: its runner finds that nobody waits, and the next run of the
+    same payload puts away what it left."""
     day = "2024-03-07"
     pipeline.shop.deliver(7, day)
     execution, process = _paused(pipeline, day)
-    pipeline.site.client("stepfunctions").send_task_failure(
-        taskToken=pipeline.site.token(process), error="States.HeartbeatTimeout", cause=""
-    )
+    pipeline.site.client("stepfunctions").stop_execution(executionArn=execution.arn)
     process.resume()
-    _end_of_failed(pipeline, execution, "RunDbtTransformations", "HeartbeatTimeout")
+    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 90)
+    assert execution.end()["status"] == "ABORTED"
+    assert execution.states()[-1] == "RunDbtTransformations"
     assert pipeline.shop.publications(day) == ()
+    assert pipeline.run(day).end()["status"] == "SUCCEEDED"
+    assert len(pipeline.shop.publications(day)) == 1
+    assert pipeline.shop.leftovers() == {}
+    pipeline.site.notices()
 
 
 def test_a_runner_that_hangs_is_given_up_and_stopped(pipeline: Pipeline) -> None:
@@ -259,21 +265,29 @@ def test_two_executions_of_one_payload_publish_once(pipeline: Pipeline) -> None:
     assert pipeline.shop.leftovers() == {}
 
 
-def test_what_arrived_whole_is_started_once(pipeline: Pipeline) -> None:
+def test_what_arrived_whole_is_started_once_and_again_where_that_failed(pipeline: Pipeline) -> None:
     day, project = "2024-03-12", pipeline.shop.project
     pipeline.shop.deliver(12, day)
     function = pipeline.site.names.check_deliveries
 
-    def arrived(name: str) -> list[str]:
-        key = f"raw/sales/{day}/{name}"
-        detail = {"bucket": {"name": project.env.bucket}, "object": {"key": key}}
+    def arrived(name: str, sequencer: str = "0055AED6DCD90281E5") -> list[str]:
+        written = {"key": f"raw/sales/{day}/{name}", "sequencer": sequencer}
+        detail = {"bucket": {"name": project.env.bucket}, "object": written}
         event = {"source": "aws.s3", "detail-type": "Object Created", "detail": detail}
         return list(pipeline.site.call(function, event)["started"])
 
+    def execution(name: str) -> Execution:
+        arn = pipeline.site.machine.replace(":stateMachine:", ":execution:")
+        return Execution(pipeline.site, f"{arn}:{name}")
+
     assert arrived("lines.csv") == []
-    (name,) = arrived("_manifest.json")
-    assert arrived("_manifest.json") == [name]
-    arn = pipeline.site.machine.replace(":stateMachine:", ":execution:") + f":{name}"
-    assert Execution(pipeline.site, arn).end()["status"] == "SUCCEEDED"
+    (first,) = arrived("_manifest.json")
+    assert arrived("_manifest.json") == [first]
+    stop = pipeline.site.client("stepfunctions").stop_execution
+    stop(executionArn=execution(first).arn)
+    (name,) = arrived("_manifest.json", "0055AED6DCD90281E6")
+    assert name == f"{first}-0055AED6DCD90281E6"
+    assert execution(name).end()["status"] == "SUCCEEDED"
+    assert arrived("_manifest.json", "0055AED6DCD90281E6") == [name]
     assert len(pipeline.shop.publications(day)) == 1
     assert pipeline.site.call(function, {"kind": "check"}) == {"started": [], "missing": []}

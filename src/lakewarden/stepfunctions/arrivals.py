@@ -7,7 +7,6 @@ runner, so that it tells also of a runner that never began.
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +30,7 @@ class _Bucket(BaseModel):
 
 class _Object(BaseModel):
     key: str
+    sequencer: str = Field("again", pattern="^[0-9A-Za-z]{1,24}$")  # another one for each write
 
 
 class _Detail(BaseModel):
@@ -87,7 +87,8 @@ def _arrived(project: Project, detail: _Detail) -> Iterator[str]:
         if isinstance(error, TryAgain) and not isinstance(error, NotReady):
             raise  # the store is away: Lambda gives the event again, and nothing else would
         return  # not whole yet, or refused: the schedule's execution tells why
-    yield _start(project, landing.dataset, landing.batch, found.hash[:16])
+    words = (landing.dataset, landing.batch, found.hash[:16])
+    yield _start(project, *words, again=detail.object.sequencer)
 
 
 def _start_due(project: Project, at: datetime) -> Iterator[str]:
@@ -106,17 +107,30 @@ def _missing(project: Project, at: datetime) -> Iterator[Due]:
         yield from not_arrived(project.objects, project.arriving(dataset), calendar, at)
 
 
-def _start(project: Project, dataset: str, batch: str, why: str) -> str:
-    """A name serves once at AWS, so an event that comes twice starts one execution."""
+def _start(
+    project: Project, dataset: str, batch: str, why: str, *, again: str | None = None
+) -> str:
+    """A name serves once at AWS, so an event that comes twice starts one execution. Where that one
+    has failed since, `again` makes another name."""
     client = project.client("stepfunctions")
     name = execution_name(dataset, batch, why)
-    with suppress(client.exceptions.ExecutionAlreadyExists):
+    try:
         client.start_execution(
             stateMachineArn=project.arn("states", f"stateMachine:{project.names.pipeline}"),
             name=name,
             input=json.dumps({"dataset": dataset, "batch": batch}),
         )
+    except client.exceptions.ExecutionAlreadyExists:
+        if again is not None and _failed(project, name):
+            return _start(project, dataset, batch, f"{why}-{again}")
     return name
+
+
+def _failed(project: Project, name: str) -> bool:
+    execution = f"execution:{project.names.pipeline}:{name}"
+    client = project.client("stepfunctions")
+    told = client.describe_execution(executionArn=project.arn("states", execution))
+    return told["status"] in ("FAILED", "TIMED_OUT", "ABORTED")
 
 
 def execution_name(dataset: str, batch: str, why: str) -> str:

@@ -65,11 +65,12 @@ class Arrivals:
 
 
 def detail_of(bucket: str, key: str, tag: str) -> dict[str, object]:
-    etag, _, size = tag.split(" ")
+    etag, at, size = tag.split(" ")
+    told = {"key": key, "size": int(size), "etag": etag.strip('"')}
     return {
         "version": "0",
         "bucket": {"name": bucket},
-        "object": {"key": key, "size": int(size), "etag": etag.strip('"')},
+        "object": {**told, "sequencer": "".join(filter(str.isdigit, at))},
         "reason": "PutObject",
     }
 
