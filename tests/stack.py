@@ -13,7 +13,7 @@ from typing import Any
 from lakewarden.aws.clients import Connection, control_client
 from lakewarden.local import cloud
 from lakewarden.local.cloud import CloudInfo, Machine
-from lakewarden.local.config import CloudConfig
+from lakewarden.local.config import CloudConfig, NessieStore
 from lakewarden.local.containers.images import Image
 from lakewarden.local.health import make_bucket
 from lakewarden.local.provision import Pipeline
@@ -79,6 +79,7 @@ def cloud_stack(
     project: str = "dpc",
     datasets: tuple[str, ...] | None = None,
     nessie: bool = False,
+    nessie_store: NessieStore | None = None,
     pipeline: Callable[[Connection], Pipeline] | None = None,
     **changes: Any,
 ) -> Iterator[CloudStack]:
@@ -94,6 +95,7 @@ def cloud_stack(
         datasets=datasets or (project,),
         landings=("raw/",),
         nessie=nessie,
+        nessie_store=nessie_store,
         dagster="dagster" in changes,
     )
     try:

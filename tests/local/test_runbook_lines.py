@@ -26,6 +26,7 @@ from lakewarden.aws.alarms import names_of
 from lakewarden.aws.clients import Connection, s3_client
 from lakewarden.aws.definitions import filled
 from lakewarden.local import cloud, nessie
+from lakewarden.local.config import NessieStore
 from lakewarden.local.containers.images import Image
 from tests import needs
 from tests.aws_cli import AwsCli, aws_cli
@@ -147,7 +148,13 @@ def dpc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dpc]:
     settings.write_text(text)
     rules = {"dpc-pipeline-late"}
     with pipeline_site(
-        root, "dpc", rules=rules, datasets=(DATASET,), nessie=True, dagster=in_place_of_dagster
+        root,
+        "dpc",
+        rules=rules,
+        datasets=(DATASET,),
+        nessie=True,
+        nessie_store=NessieStore.DYNAMODB,
+        dagster=in_place_of_dagster,
     ) as site:
         yield Dpc(Shop(root), site, aws_cli(site.cloud.connection, home), home)
 
@@ -266,7 +273,11 @@ def test_an_earlier_terraform_state_is_restored(dpc: Dpc) -> None:
 
 
 def test_nessie_is_scaled_to_zero_and_back(dpc: Dpc) -> None:
-    """Containment, then "Nessie Unreachable", then the way back; and who did it."""
+    """Containment, then "Nessie Unreachable", then the way back; and who did it. Its data lie in
+    DynamoDB all the while."""
+    tables = dpc.json("dynamodb", "list-tables")["TableNames"]
+    assert {f"{NESSIE}_objs", f"{NESSIE}_refs"} <= set(tables)
+    good = dpc.shop.rows()
     first, begun = listener(dpc.nessie_port), datetime.now(UTC) - timedelta(seconds=1)
     wait_for(lambda: dpc.target_health() == ["healthy"])
     service = ["--cluster", CLUSTER, "--service", NESSIE]
@@ -289,7 +300,7 @@ def test_nessie_is_scaled_to_zero_and_back(dpc: Dpc) -> None:
     dpc.aws("ecs", "update-service", *service, "--desired-count", "1")
     wait_for(lambda: nessie.is_ready(dpc.nessie_port), 90)
     wait_for(lambda: dpc.target_health() == ["healthy"])
-    assert dpc.lakewarden("query", "select count(*) from raw.orders").returncode == 0
+    assert Shop(dpc.shop.root).rows() == good
     window = ["--start-time", begun.isoformat(), "--end-time", datetime.now(UTC).isoformat()]
     name = "AttributeKey=EventName,AttributeValue=UpdateService"
     trail = ["cloudtrail", "lookup-events", *window, "--lookup-attributes", name]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from lakewarden.local import nessie
+from lakewarden.local.config import NessieStore, NessieStoreDiffers, settle_store
+from lakewarden.local.layout import Layout
 from lakewarden.local.nessie import DynamoDb, Java, RocksDb, Server, Warehouse
 
 SECRETS = ("s3-secret-key", "dynamo-secret-key")
@@ -169,3 +171,15 @@ def test_a_public_key_is_given_as_its_body(tmp_path: Path) -> None:
 def test_who_does_not_listen_is_not_ready() -> None:
     assert not nessie.is_ready(1, timeout=0.5)
     assert nessie.ask(1, timeout=0.5).detail
+
+
+@pytest.mark.parametrize("first", [None, *NessieStore])
+def test_its_data_stay_where_they_were_at_first(first: NessieStore | None, tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.make()
+    kept = settle_store(layout, first)
+    assert kept == (first or NessieStore.ROCKSDB)
+    assert settle_store(layout, None) == settle_store(layout, kept) == kept
+    (other,) = set(NessieStore) - {kept}
+    with pytest.raises(NessieStoreDiffers, match=f"in {kept}, not in {other}"):
+        settle_store(layout, other)

@@ -56,6 +56,14 @@ def up(
         CatalogKind | None,
         typer.Option(help="nessie: with a Nessie, as a service of ECS (implies --cloud)."),
     ] = None,
+    dynamodb: Annotated[
+        bool,
+        typer.Option(
+            "--dynamodb",
+            help="Nessie keeps its data in the control plane's DynamoDB, not in a folder"
+            " (implies --catalog nessie; chosen at its first start).",
+        ),
+    ] = False,
     dagster: Annotated[
         bool, typer.Option("--dagster", help="Also Dagster, as a service of ECS.")
     ] = False,
@@ -72,10 +80,16 @@ def up(
     opened = _open(project, env, as_json=as_json)
     asked = stack_of(opened)
     runs = config.read(Layout(asked.root))
-    if cloud or dagster or catalog == CatalogKind.NESSIE or runs is not None:
-        nessie = catalog == CatalogKind.NESSIE or (runs is not None and runs.nessie)
-        dagster = dagster or (runs is not None and runs.dagster)
-        _up_with_cloud(opened, nessie=nessie, dagster=dagster, as_json=as_json)
+    nessie = dynamodb or catalog == CatalogKind.NESSIE
+    if cloud or dagster or nessie or runs is not None:
+        wanted = cloud_of(
+            opened,
+            nessie=nessie or (runs is not None and runs.nessie),
+            dagster=dagster or (runs is not None and runs.dagster),
+        )
+        if dynamodb:
+            wanted = dataclasses.replace(wanted, nessie_store=config.NessieStore.DYNAMODB)
+        _up_with_cloud(opened, wanted, as_json=as_json)
         return
     with console.status("starting the local stack"):
         info = stack.up(asked)
@@ -90,22 +104,21 @@ def up(
             say("Next: lakewarden batch deliver DATASET BATCH DIR")
 
 
-def _up_with_cloud(opened: "Project", *, nessie: bool, dagster: bool, as_json: bool) -> None:
+def _up_with_cloud(opened: "Project", wanted: "CloudConfig", *, as_json: bool) -> None:
     from lakewarden.cli.local_pipeline import local_pipeline
     from lakewarden.local import cloud
     from lakewarden.local.cloud import Machine
     from lakewarden.settings import cache_folder, java_home, variables
 
-    wanted = cloud_of(opened, nessie=nessie, dagster=dagster)
-    machine = Machine(
-        cache_folder(), dict(variables()), java_home(), _dagster(opened) if dagster else None
-    )
+    dagster = _dagster(opened) if wanted.dagster else None
+    machine = Machine(cache_folder(), dict(variables()), java_home(), dagster)
     tell = (lambda _: None) if as_json else say
     pipeline = local_pipeline(opened, wanted.landings)
     info = cloud.up(stack_of(opened), wanted, machine, pipeline=pipeline, tell=tell)
     if as_json:
         told = {"endpoint": info.connection.endpoint, "control": info.connection.control}
-        show_json({**told, "nessie": info.nessie, "bucket": opened.env.bucket})
+        beside = {"nessie": info.nessie, "dagster": info.dagster}
+        show_json({**told, **beside, "bucket": opened.env.bucket})
         return
     held = sum(cloud.memory(stack_of(opened)).values())
     say(f"Up: {max(info.seconds.values()):.0f} s, {held >> 20} MiB of memory in all.")

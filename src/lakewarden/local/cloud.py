@@ -16,13 +16,21 @@ from pathlib import Path
 import psutil
 
 from lakewarden.aws.clients import Connection
+from lakewarden.aws.definitions import names
 from lakewarden.local import agent, config, nessie, ports, process, stack, weed
+from lakewarden.local.config import NessieStore, settle_store
 from lakewarden.local.containers import images, records, sessions
 from lakewarden.local.containers.images import Image
 from lakewarden.local.containers.processes import end_left
 from lakewarden.local.control import installed, ministack
-from lakewarden.local.control.unix import UnixConnection
-from lakewarden.local.health import Part
+from lakewarden.local.health import (
+    CONTAINERS,
+    CONTROL,
+    Part,
+    ask_containers,
+    ask_control,
+    ask_http,
+)
 from lakewarden.local.identity import keys
 from lakewarden.local.layout import Layout
 from lakewarden.local.lock import locked
@@ -93,6 +101,8 @@ def up(
     layout = stack.layout_of(asked)
     layout.make_cloud()
     with locked(layout.lock, seconds=stack.LOCK_SECONDS + _SERVICE_SECONDS):
+        if wanted.nessie:
+            wanted = replace(wanted, nessie_store=settle_store(layout, wanted.nessie_store))
         with ThreadPoolExecutor(max_workers=2) as pool:
             tell("starting S3 and looking for programs")
             found = pool.submit(_find, wanted, machine)
@@ -103,7 +113,7 @@ def up(
         chosen = ports.choose_cloud(layout, in_use=_any_runs(layout))
         connection = replace(connection, control=f"http://{HOST}:{chosen.control}")
         config.write(layout, wanted)
-        ours = dict(_images(asked, wanted, machine, programs, chosen, layout))
+        ours = dict(_images(wanted, connection, machine, programs, chosen, layout))
         images.write(layout.images, {**ours, **machine.images})
         tell("starting the control plane and the stand-in for ECS")
         _start(agent.daemon(layout), agent.command(layout), agent.environment(layout))
@@ -112,9 +122,9 @@ def up(
             ministack.command(programs.python, layout),
             ministack.environment(layout, keys(layout), port=chosen.control, region=asked.region),
         )
-        _wait("ECS stand-in", lambda: _ask_containers(layout), agent.daemon(layout))
-        answered("ECS stand-in")
-        _wait(ministack.NAME, lambda: _ask_front(connection), ministack.daemon(layout))
+        _wait(CONTAINERS, lambda: ask_containers(layout.containers_socket), agent.daemon(layout))
+        answered(CONTAINERS)
+        _wait(CONTROL, lambda: ask_control(connection), ministack.daemon(layout))
         answered("control plane")
         tell("making what the definitions describe")
         provision = Provision(wanted, connection, chosen.nessie, chosen.dagster)
@@ -166,10 +176,10 @@ def status(asked: StackConfig) -> StackStatus:
         return found
     connection = stack.connect(layout)
     if wanted is None or chosen is None or connection is None:
-        names = (ministack.NAME, "ECS stand-in", "Nessie", "Dagster")
-        return replace(found, parts=(*found.parts, *map(_not_here, names)))
+        missing = (CONTROL, CONTAINERS, "Nessie", "Dagster")
+        return replace(found, parts=(*found.parts, *map(_not_here, missing)))
     provision = Provision(wanted, connection, chosen.nessie, chosen.dagster)
-    beside = [_ask_front(connection), _ask_containers(layout)]
+    beside = [ask_control(connection), ask_containers(layout.containers_socket)]
     asks = dict(_services(layout, wanted, chosen, connection, provision))
     for name in ("Nessie", "Dagster"):
         beside.append(asks[name]() if name in asks else _not_here(name))
@@ -268,34 +278,6 @@ def _wait(
         time.sleep(0.1)
 
 
-def _ask_containers(layout: Layout) -> Part:
-    name, where = "ECS stand-in", str(layout.containers_socket)
-    connection = UnixConnection(layout.containers_socket, timeout=2)
-    try:
-        connection.request("GET", "/_ping")
-        status = connection.getresponse().status
-    except OSError as error:
-        return Part(name, where, up=False, detail=str(error))
-    finally:
-        connection.close()
-    return Part(name, where, up=status == 200, detail="" if status == 200 else f"HTTP {status}")
-
-
-def _ask_front(connection: Connection) -> Part:
-    """Whether a signed request comes through to the control plane and back."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    from lakewarden.aws.clients import sts_client
-    from lakewarden.local.health import ONCE
-
-    url = connection.control or ""
-    try:
-        sts_client(replace(connection, patience=ONCE), attempts=1).get_caller_identity()
-    except (BotoCoreError, ClientError) as error:
-        return Part(ministack.NAME, url, up=False, detail=str(error))
-    return Part(ministack.NAME, url, up=True, detail="")
-
-
 def _services(
     layout: Layout,
     wanted: config.CloudConfig,
@@ -316,7 +298,7 @@ def _services(
         yield (
             "Dagster",
             lambda: _of_service(
-                _ask_http("Dagster", chosen.dagster, "/server_info"),
+                ask_http("Dagster", chosen.dagster, "/server_info"),
                 provision.names.dagster_service,
                 connection,
                 provision,
@@ -344,35 +326,20 @@ def _of_service(part: Part, service: str, connection: Connection, provision: Pro
     return part
 
 
-def _ask_http(name: str, port: int, path: str) -> Part:
-    from http.client import HTTPConnection, HTTPException
-
-    url = f"http://{HOST}:{port}"
-    connection = HTTPConnection(HOST, port, timeout=2)
-    try:
-        connection.request("GET", path)
-        status = connection.getresponse().status
-    except (OSError, HTTPException) as error:
-        return Part(name, url, up=False, detail=str(error))
-    finally:
-        connection.close()
-    return Part(name, url, up=status < 400, detail="" if status < 400 else f"HTTP {status}")
-
-
 def _not_here(name: str) -> Part:
     return Part(name, "", up=False, detail="not part of this stack", wanted=False)
 
 
 def _images(
-    asked: StackConfig,
     wanted: config.CloudConfig,
+    connection: Connection,
     machine: Machine,
     programs: _Programs,
     chosen: CloudPorts,
     layout: Layout,
 ) -> Iterator[tuple[str, Image]]:
     """The allow-list."""
-    root = asked.root.resolve()
+    root = layout.root.resolve()
     seen = {
         "HOME": str(root),
         "PATH": "/usr/bin:/bin",
@@ -382,8 +349,6 @@ def _images(
         "LAKEWARDEN_ENV": wanted.env,
         "PYTHONUNBUFFERED": "1",
     }
-    from lakewarden.aws.definitions import names
-
     yield (
         names(wanted.project, wanted.env, wanted.names).runner,
         Image(
@@ -395,8 +360,7 @@ def _images(
         ),
     )
     if wanted.nessie and programs.java and programs.jar:
-        server = _nessie(asked, wanted, layout, chosen)
-        server.folder.mkdir(mode=0o700, exist_ok=True)
+        server = _nessie(wanted, connection, layout, chosen)
         yield (
             images.name_of(NESSIE_IMAGE),
             Image(
@@ -411,18 +375,26 @@ def _images(
 
 
 def _nessie(
-    asked: StackConfig, wanted: config.CloudConfig, layout: Layout, chosen: CloudPorts
+    wanted: config.CloudConfig, connection: Connection, layout: Layout, chosen: CloudPorts
 ) -> nessie.Server:
-    folder = layout.folder.resolve() / "nessie"
-    s3, found = ports.remembered(layout), keys(layout)
+    folder, found = layout.nessie.resolve(), keys(layout)
+    store: nessie.RocksDb | nessie.DynamoDb = nessie.RocksDb(folder / "store")
+    if wanted.nessie_store == NessieStore.DYNAMODB:
+        store = nessie.DynamoDb(
+            prefix=names(wanted.project, wanted.env, wanted.names).nessie_service,
+            region=connection.region,
+            access_key=found.access_key,
+            secret_key=found.secret_key,
+            endpoint=connection.control,
+        )
     return nessie.Server(
         port=chosen.nessie,
         management_port=chosen.nessie_management,
-        store=nessie.RocksDb(folder / "store"),
+        store=store,
         warehouse=nessie.Warehouse(
-            location=f"s3://{asked.bucket}/{wanted.warehouse}",
-            endpoint=f"http://{HOST}:{s3.s3 if s3 else 0}",
-            region=asked.region,
+            location=f"s3://{wanted.bucket}/{wanted.warehouse}",
+            endpoint=connection.endpoint or "",
+            region=connection.region,
             access_key=found.access_key,
             secret_key=found.secret_key,
         ),

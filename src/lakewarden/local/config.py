@@ -2,10 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from lakewarden.errors import WrongUsage
 from lakewarden.local.layout import Layout, write_private
+
+
+class NessieStore(StrEnum):
+    """Where Nessie keeps its data: a folder of its own, or two tables of the control plane's
+    DynamoDB, as it does at AWS."""
+
+    ROCKSDB = "rocksdb"
+    DYNAMODB = "dynamodb"
 
 
 @dataclass(frozen=True)
@@ -21,13 +31,23 @@ class CloudConfig:
     datasets: tuple[str, ...] = ()
     landings: tuple[str, ...] = ()  # prefixes below which deliveries arrive
     nessie: bool = False
+    nessie_store: NessieStore | None = None  # None: where its data lie, at first ROCKSDB
     dagster: bool = False
+
+
+class NessieStoreDiffers(WrongUsage):
+    """Nessie's data of this project lie elsewhere than where they are wanted."""
 
 
 class _Stored(BaseModel):
     model_config = ConfigDict(extra="ignore")
     format: int
     cloud: CloudConfig
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    store: NessieStore
 
 
 _CLOUD = TypeAdapter(CloudConfig)
@@ -43,3 +63,21 @@ def read(layout: Layout) -> CloudConfig | None:
         return _Stored.model_validate_json(layout.cloud.read_bytes()).cloud
     except (FileNotFoundError, ValidationError):
         return None
+
+
+def settle_store(layout: Layout, wanted: NessieStore | None) -> NessieStore:
+    """Where Nessie keeps its data, from now on; it never moves, since a catalog that begins anew
+    looks like one that lost every table. Raises NessieStoreDiffers."""
+    try:
+        kept = _Kept.model_validate_json(layout.nessie_store.read_bytes()).store
+    except (FileNotFoundError, ValidationError):
+        kept = wanted or NessieStore.ROCKSDB
+        layout.nessie.mkdir(mode=0o700, exist_ok=True)
+        write_private(layout.nessie_store, {"store": kept.value})
+    if wanted not in (None, kept):
+        raise NessieStoreDiffers(
+            f"this project's Nessie keeps its data in {kept.value}, not in {wanted}",
+            hint=f"Leave the option out; or begin with an empty catalog: `lakewarden local down`,"
+            f" and remove {layout.nessie}.",
+        )
+    return kept

@@ -1,17 +1,22 @@
-"""Whether the stack really answers: its parts over HTTP, S3 by a signed request."""
+"""Whether the stack really answers: its parts over HTTP, S3 and the control plane by a signed
+request."""
 
 import json
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 
-from lakewarden.aws.clients import Connection, Patience, s3_client
+from lakewarden.aws.clients import Connection, Patience, s3_client, sts_client
+from lakewarden.local.control.unix import UnixConnection
 from lakewarden.local.overlay import HOST
 from lakewarden.local.ports import Ports
 
 ONCE = Patience(total=0.0, connect=1.0, read=5.0, refused=0.0)
-_PATHS = {"master": "/", "volume": "/status", "filer": "/"}
+CONTAINERS = "ECS stand-in"  # as users know it
+CONTROL = "control plane"
+_PROBE = "lakewarden-probe"
 _OFF = 404  # master and filer answer nothing else by HTTP: that is turned off (weed.command)
 
 
@@ -28,9 +33,12 @@ class Part:
 
 def ask(ports: Ports, connection: Connection, bucket: str) -> list[Part]:
     """Every part's own answer."""
-    numbers = {"master": ports.master, "volume": ports.volume, "filer": ports.filer}
-    parts = [_ask_http(name, port) for name, port in numbers.items()]
-    return [*parts, ask_s3(connection, bucket)]
+    return [
+        ask_http("master", ports.master, "/", good=_OFF),
+        ask_http("volume", ports.volume, "/status"),
+        ask_http("filer", ports.filer, "/", good=_OFF),
+        ask_s3(connection, bucket),
+    ]
 
 
 def ask_s3(connection: Connection, bucket: str) -> Part:
@@ -53,6 +61,23 @@ def make_bucket(connection: Connection, bucket: str) -> None:
     if not any(b["Name"] == bucket for b in client.list_buckets()["Buckets"]):
         client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+
+def takes_objects(connection: Connection, bucket: str) -> bool:
+    """Whether a write is answered in time, be it by an error: a full disk is no reason to wait.
+    Of what was written nothing is left."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    client = s3_client(replace(connection, patience=ONCE))
+    try:
+        # Not an empty one, which needs no place.
+        written = client.put_object(Bucket=bucket, Key=_PROBE, Body=b"?")
+        client.delete_object(Bucket=bucket, Key=_PROBE, VersionId=written["VersionId"])
+    except ClientError:
+        return True
+    except BotoCoreError:
+        return False
+    return True
 
 
 def knows_volumes(ports: Ports, known: Callable[[], AbstractSet[int] | None]) -> bool:
@@ -83,15 +108,38 @@ def _get_json(port: int, path: str) -> object:
     return told
 
 
-def _ask_http(name: str, port: int) -> Part:
+def ask_http(name: str, port: int, path: str, *, good: int | None = None) -> Part:
+    """Whether it answers below HTTP 400, or `good`."""
     url = f"http://{HOST}:{port}"
-    connection = HTTPConnection(HOST, port, timeout=2)
+    return _asked(name, url, HTTPConnection(HOST, port, timeout=2), path, good)
+
+
+def ask_containers(socket: Path) -> Part:
+    """Whether the stand-in for ECS's machines answers."""
+    return _asked(CONTAINERS, str(socket), UnixConnection(socket, timeout=2), "/_ping")
+
+
+def ask_control(connection: Connection) -> Part:
+    """Whether a signed request comes through to the control plane and back."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    url = connection.control or ""
     try:
-        connection.request("GET", _PATHS[name])
+        sts_client(replace(connection, patience=ONCE), attempts=1).get_caller_identity()
+    except (BotoCoreError, ClientError) as error:
+        return Part(CONTROL, url, up=False, detail=str(error))
+    return Part(CONTROL, url, up=True, detail="")
+
+
+def _asked(
+    name: str, url: str, connection: HTTPConnection, path: str, good: int | None = None
+) -> Part:
+    try:
+        connection.request("GET", path)
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
         return Part(name, url, up=False, detail=str(error))
     finally:
         connection.close()
-    up = status < 400 or (status == _OFF and _PATHS[name] == "/")
+    up = status < 400 or status == good
     return Part(name, url, up=up, detail="" if up else f"HTTP {status}")

@@ -86,6 +86,16 @@ class Layout:
         return self.folder / "containers"
 
     @property
+    def nessie(self) -> Path:
+        """Nessie's own folder."""
+        return self.folder / "nessie"
+
+    @property
+    def nessie_store(self) -> Path:
+        """Which of its stores Nessie's data lie in."""
+        return self.nessie / "store.json"
+
+    @property
     def images(self) -> Path:
         """The allow-list: which command an image's name stands for."""
         return self.folder / "images.json"

@@ -9,6 +9,7 @@ S3 is SeaweedFS.
 - If-Match on a key that does not exist answers 412; real S3 answers 404.
 - Its gRPC ports ask for no credentials: they listen on the loopback only. The HTTP of its master
   and filer is off, that of its volume wants tokens.
+- After a start it may take no objects for fifteen seconds, in which its master waits for others.
 - A kill of the process loses nothing that was acknowledged; a loss of power may.
 - It sends no events: standins/arrivals.py lists, and tells from SOURCE.
 
@@ -24,7 +25,8 @@ The control plane is ministack, behind control/front.py, which asks for signatur
 
 What stands in within it: control/emulator/, one module each.
 - Alarms see time run faster, by ALARM_HASTE.
-- A heartbeat's time-out is TaskFailed with States.HeartbeatTimeout.
+- A heartbeat's time-out is TaskFailed with States.HeartbeatTimeout; so is a wait whose execution
+  was stopped, with States.Timeout.
 
 ECS is containers/: processes of an allow-list.
 - No image is pulled, no network, mount, role or command of a task definition is looked at.

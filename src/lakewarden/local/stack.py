@@ -177,6 +177,7 @@ def _bring_up(
             running is not None
             and _answers(config, layout, running, connection)
             and _can_read(layout, running, chosen, program)
+            and _can_write(config, layout, running, connection)
         ):
             return running, connection, True
     raise _failed(layout, "it ended at once")
@@ -219,6 +220,22 @@ def _can_read(layout: Layout, running: StackProcess, chosen: Ports, program: Pat
         if time.monotonic() > until:
             raise _failed(layout, f"its volumes cannot be read after {START_SECONDS:.0f} s")
         time.sleep(0.03)
+    return False
+
+
+def _can_write(
+    config: StackConfig, layout: Layout, running: StackProcess, connection: Connection
+) -> bool:
+    """Wait until an object can be written; False when the process has ended. Where its master comes
+    to know the volumes before it knows that it leads, which is seldom, it gives no place to
+    anything for fifteen seconds (`IsWarmingUp` of SeaweedFS). Raises LocalStackFailed after
+    START_SECONDS."""
+    until = time.monotonic() + START_SECONDS
+    while is_running(running.pid, running.started):
+        if health.takes_objects(connection, config.bucket):
+            return True
+        if time.monotonic() > until:
+            raise _failed(layout, f"it takes no objects after {START_SECONDS:.0f} s")
     return False
 
 

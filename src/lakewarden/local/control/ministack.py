@@ -1,17 +1,13 @@
-"""ministack: how it is called, and whether it answers. It listens on a private Unix socket only."""
+"""ministack: how it is called. It listens on a private Unix socket only."""
 
-import json
 from pathlib import Path
 
 from lakewarden.local.control import emulator
-from lakewarden.local.control.unix import UnixConnection
-from lakewarden.local.health import Part
 from lakewarden.local.identity import Keys
 from lakewarden.local.layout import Layout
 from lakewarden.local.overlay import ACCOUNT_KEY, ALARM_HASTE, HOST
 from lakewarden.local.process import Daemon
 
-NAME = "control plane"
 _EMULATOR = Path(emulator.__file__).parent
 
 
@@ -54,19 +50,3 @@ def environment(layout: Layout, keys: Keys, *, port: int, region: str) -> dict[s
         "AWS_EC2_METADATA_DISABLED": "true",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
-
-
-def ask(layout: Layout) -> Part:
-    """Whether it answers on its socket."""
-    where = str(layout.control_socket)
-    connection = UnixConnection(layout.control_socket, timeout=2)
-    try:
-        connection.request("GET", "/_ministack/health")
-        answer = connection.getresponse()
-        json.loads(answer.read())
-    except (OSError, ValueError) as error:
-        return Part(NAME, where, up=False, detail=str(error))
-    finally:
-        connection.close()
-    up = answer.status == 200
-    return Part(NAME, where, up=up, detail="" if up else f"HTTP {answer.status}")
