@@ -192,7 +192,7 @@ _PARTS: Mapping[str, bool] = {
     "batches": True,
     "drift": True,
     "catalogs": False,  # needs Java and Maven
-    "pipeline": False,  # needs ministack
+    "pipeline": False,  # needs ministack, Java and Maven
     "speeds": True,
     "steps": False,
     "large": False,

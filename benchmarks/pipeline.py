@@ -1,10 +1,12 @@
 """A day of flights with its models, three ways in turns: in a started process, as a command, as an
-execution of the state machine, whose parts are timed by its own history."""
+execution of the state machine, whose parts are timed by its own history. Each way publishes the
+same day on a catalog in SQLite and on one in Nessie."""
 
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from datetime import date, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -15,51 +17,70 @@ from benchmarks.trial import Detail, Job
 
 _ROUNDS = 3
 _FIRST = date(2013, 1, 1)
+_CATALOGS = ("sqlite", "nessie")
+_WAYS = ("started process", "command", "execution")
+
+Way = Callable[[str], Mapping[str, float]]
 
 
 def run(job: Job) -> Callable[[], Detail]:
-    """On a whole stack of its own, with the catalog in SQLite."""
-    root = Path(job.root) / "pipeline"
+    """On two whole stacks of its own, one for each catalog."""
 
     def work() -> Detail:
+        from lakewarden.cli.demo_folder import make_project
         from lakewarden.cli.demo_pipeline import ByExecutions
         from lakewarden.cli.demo_stack import whole_stack
-        from lakewarden.cli.init import write_example
         from lakewarden.cli.output import speak
 
         speak(as_json=True)  # it is silent
-        write_example("flights", root)
-        with whole_stack(root) as (project, made):
-            return _compared(project, ByExecutions(project, made))
+        with ExitStack() as stacks:
+            projects = {}
+            for catalog in _CATALOGS:
+                root = Path(job.root) / f"pipeline-{catalog}"
+                make_project(root, nessie=catalog == "nessie")
+                project, made = stacks.enter_context(whole_stack(root))
+                projects[catalog] = (project, ByExecutions(project, made))
+            return _compared(projects)
 
     return work
 
 
-def _compared(project: Any, executions: Any) -> Detail:
+def _compared(projects: Mapping[str, tuple[Any, Any]]) -> Detail:
     """Medians of all rounds but the first, which warms up. Who is first changes from round to
     round, so that no way has the larger days."""
-    ways: list[tuple[str, Callable[[str], Mapping[str, float]]]] = [
-        ("started process", lambda day: _in_process(project, day)),
-        ("command", lambda day: _command(project.root, day)),
-        ("execution", lambda day: _execution(project, executions, day)),
-    ]
-    took: dict[str, list[float]] = {}
+    took: dict[str, dict[str, list[float]]] = {catalog: {} for catalog in projects}
     for round_ in range(_ROUNDS + 1):
-        for number, (name, way) in enumerate([*ways[round_ % 3 :], *ways[: round_ % 3]]):
+        for number, way in enumerate([*_WAYS[round_ % 3 :], *_WAYS[: round_ % 3]]):
             day = str(_FIRST + timedelta(days=3 * round_ + number))
-            _deliver(project, day)
-            begun = time.perf_counter()
-            parts = way(day)
-            seconds = {name: time.perf_counter() - begun, **parts}
-            for what, value in seconds.items() if round_ else ():
-                took.setdefault(what, []).append(value)
-    found = {what: median(values) for what, values in took.items()}
-    whole = {name: found.pop(name) for name, _ in ways}
-    return {
-        "seconds": whole,
-        "execution :": {name: whole["execution"] / whole[name] for name in list(whole)[:2]},
-        "seconds in": found,
+            for catalog, (project, executions) in projects.items():
+                seconds = _timed(way, project, executions, day)
+                for what, value in seconds.items() if round_ else ():
+                    took[catalog].setdefault(what, []).append(value)
+    found = {
+        catalog: {what: median(values) for what, values in each.items()}
+        for catalog, each in took.items()
     }
+    sqlite, nessie = (found[catalog] for catalog in _CATALOGS)
+    return {
+        **{f"seconds on {catalog}": each for catalog, each in found.items()},
+        "nessie : sqlite": {what: nessie[what] / sqlite[what] for what in _WAYS},
+        "execution : command": {
+            catalog: each["execution"] / each["command"] for catalog, each in found.items()
+        },
+    }
+
+
+def _timed(way: str, project: Any, executions: Any, day: str) -> Mapping[str, float]:
+    """Seconds of one way to publish a day, and of its parts where it tells them."""
+    ways: Mapping[str, Way] = {
+        "started process": lambda day: _in_process(project, day),
+        "command": lambda day: _command(project.root, day),
+        "execution": lambda day: _execution(project, executions, day),
+    }
+    _deliver(project, day)
+    begun = time.perf_counter()
+    parts = ways[way](day)
+    return {way: time.perf_counter() - begun, **parts}
 
 
 def _deliver(project: Any, day: str) -> None:
