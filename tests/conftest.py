@@ -1,6 +1,5 @@
 """Fixtures for every room's tests."""
 
-import os
 import signal
 from collections.abc import Iterator
 
@@ -13,12 +12,6 @@ from tests.stack import CloudStack, LocalStack, cloud_stack, throw_away
 # tests that send it have to be heard all the same.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores, for much of what is tested waits; and no more than four, for
-    each may have a Nessie and an emulator."""
-    return min(4, (os.cpu_count() or 1) + 1)
 
 
 @pytest.fixture(scope="session")
