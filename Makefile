@@ -37,7 +37,7 @@ format: install ## put the code in order
 	$(BIN)/ruff check --fix .
 
 test: install ## all tests: unit, contract and the real stack (ARGS="-k lake" for some)
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 lambdas: install ## the zip of the Lambda functions (PROJECT=DIR; LAMBDA_PYTHON=3.12)
 	@PATH="$$PATH:.tools/bin"; set -e; \
