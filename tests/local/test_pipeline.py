@@ -15,6 +15,7 @@ from lakewarden.batch.history import runs
 from lakewarden.local.health import make_bucket
 from tests.local.pipeline_site import Execution, Site, pipeline_site, wait_for
 from tests.local.shop import DATASET, DAY, Shop, make_shop, rows_of, write_delivery
+from tests.local.test_cloud_ecs import is_gone
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -205,7 +206,7 @@ def test_an_execution_that_is_stopped_by_hand_does_not_publish(pipeline: Pipelin
     execution, process = _paused(pipeline, day)
     pipeline.site.client("stepfunctions").stop_execution(executionArn=execution.arn)
     process.resume()
-    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 90)
+    wait_for(lambda: is_gone(process.pid), 90)
     assert execution.end()["status"] == "ABORTED"
     assert execution.states()[-1] == "RunDbtTransformations"
     assert pipeline.shop.publications(day) == ()
@@ -220,7 +221,7 @@ def test_a_runner_that_hangs_is_given_up_and_stopped(pipeline: Pipeline) -> None
     pipeline.shop.deliver(11, day)
     execution, process = _paused(pipeline, day)
     _end_of_failed(pipeline, execution, "RunDbtTransformations", "HeartbeatTimeout")
-    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 90)
+    wait_for(lambda: is_gone(process.pid), 90)
 
 
 def test_a_runner_that_is_told_to_end_says_so(pipeline: Pipeline) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakewarden.local import nessie
-from lakewarden.local.config import NessieStore, NessieStoreDiffers, settle_store
+from lakewarden.local.config import NessieStore, NessieStoreDiffers, keep_store, store_of
 from lakewarden.local.layout import Layout
 from lakewarden.local.nessie import DynamoDb, Java, RocksDb, Server, Warehouse
 
@@ -177,9 +177,14 @@ def test_who_does_not_listen_is_not_ready() -> None:
 def test_its_data_stay_where_they_were_at_first(first: NessieStore | None, tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     layout.make()
-    kept = settle_store(layout, first)
-    assert kept == (first or NessieStore.ROCKSDB)
-    assert settle_store(layout, None) == settle_store(layout, kept) == kept
-    (other,) = set(NessieStore) - {kept}
-    with pytest.raises(NessieStoreDiffers, match=f"in {kept}, not in {other}"):
-        settle_store(layout, other)
+    chosen = store_of(layout, first)
+    assert chosen == (first or NessieStore.ROCKSDB)
+    (other,) = set(NessieStore) - {chosen}
+    assert store_of(layout, other) == other  # nothing was started yet
+    keep_store(layout, chosen)
+    assert store_of(layout, None) == store_of(layout, chosen) == chosen
+    with pytest.raises(NessieStoreDiffers, match=f"in {chosen}, not in {other}"):
+        store_of(layout, other)
+    layout.nessie_store.write_text("{")
+    with pytest.raises(NessieStoreDiffers, match="does not tell"):
+        store_of(layout, None)

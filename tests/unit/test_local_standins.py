@@ -143,7 +143,7 @@ def test_a_wait_without_heartbeats_fails_and_one_without_the_setting_does_not() 
         wait["event"].wait(2)
         return wait["error"]
 
-    watched = token_waits.Waits().watching(invoke, tokens)
+    watched = token_waits.Waits(tokens).watching(invoke)
     told = watched("", {}, "t", {"HeartbeatSeconds": 0.3})
     assert told["Error"] == "States.HeartbeatTimeout"
     assert watched("", {}, "u", {}) is None
@@ -152,8 +152,8 @@ def test_a_wait_without_heartbeats_fails_and_one_without_the_setting_does_not() 
 def test_an_execution_that_is_stopped_waits_no_longer_and_others_do() -> None:
     tokens: dict[str, Wait] = {}
     stopped, other = {"status": "RUNNING"}, {"status": "RUNNING"}
-    waits = token_waits.Waits()
-    stop = waits.stopping(lambda _: stopped.update(status="ABORTED"), tokens)
+    waits = token_waits.Waits(tokens)
+    stop = waits.stopping(lambda _: stopped.update(status="ABORTED"))
 
     def invoke(resource: str, given: object, token: str, state: object) -> object:
         tokens[token] = Wait()
@@ -163,7 +163,7 @@ def test_an_execution_that_is_stopped_waits_no_longer_and_others_do() -> None:
             stop({})
         return tokens[token]["error"]
 
-    watched = waits.watching(invoke, tokens)
+    watched = waits.watching(invoke)
     execute = waits.noting(lambda state, token, *_: watched("", {}, token, state))
     assert execute({}, "other", other, {}) is None
     assert tokens["stopped"]["error"]["Error"] == "States.Timeout"

@@ -18,7 +18,7 @@ import psutil
 from lakewarden.aws.clients import Connection
 from lakewarden.aws.definitions import names
 from lakewarden.local import agent, config, nessie, ports, process, stack, weed
-from lakewarden.local.config import NessieStore, settle_store
+from lakewarden.local.config import NessieStore
 from lakewarden.local.containers import images, records, sessions
 from lakewarden.local.containers.images import Image
 from lakewarden.local.containers.processes import end_left
@@ -102,7 +102,7 @@ def up(
     layout.make_cloud()
     with locked(layout.lock, seconds=stack.LOCK_SECONDS + _SERVICE_SECONDS):
         if wanted.nessie:
-            wanted = replace(wanted, nessie_store=settle_store(layout, wanted.nessie_store))
+            wanted = replace(wanted, nessie_store=config.store_of(layout, wanted.nessie_store))
         with ThreadPoolExecutor(max_workers=2) as pool:
             tell("starting S3 and looking for programs")
             found = pool.submit(_find, wanted, machine)
@@ -113,6 +113,8 @@ def up(
         chosen = ports.choose_cloud(layout, in_use=_any_runs(layout))
         connection = replace(connection, control=f"http://{HOST}:{chosen.control}")
         config.write(layout, wanted)
+        if wanted.nessie_store is not None:  # only now: it is going to start
+            config.keep_store(layout, wanted.nessie_store)
         ours = dict(_images(wanted, connection, machine, programs, chosen, layout))
         images.write(layout.images, {**ours, **machine.images})
         tell("starting the control plane and the stand-in for ECS")
@@ -125,7 +127,7 @@ def up(
         _wait(CONTAINERS, lambda: ask_containers(layout.containers_socket), agent.daemon(layout))
         answered(CONTAINERS)
         _wait(CONTROL, lambda: ask_control(connection), ministack.daemon(layout))
-        answered("control plane")
+        answered(CONTROL)
         tell("making what the definitions describe")
         provision = Provision(wanted, connection, chosen.nessie, chosen.dagster)
         made = provision.make(pipeline(connection) if pipeline else None)

@@ -36,7 +36,7 @@ class CloudConfig:
 
 
 class NessieStoreDiffers(WrongUsage):
-    """Nessie's data of this project lie elsewhere than where they are wanted."""
+    """Nessie's data of this project lie elsewhere than wanted, or nobody knows where."""
 
 
 class _Stored(BaseModel):
@@ -65,19 +65,29 @@ def read(layout: Layout) -> CloudConfig | None:
         return None
 
 
-def settle_store(layout: Layout, wanted: NessieStore | None) -> NessieStore:
-    """Where Nessie keeps its data, from now on; it never moves, since a catalog that begins anew
-    looks like one that lost every table. Raises NessieStoreDiffers."""
+def store_of(layout: Layout, wanted: NessieStore | None) -> NessieStore:
+    """Where Nessie keeps its data: where they lie, or else where it is wanted. They never move,
+    since a catalog that begins anew looks like one that lost every table. Raises
+    NessieStoreDiffers."""
+    anew = f"begin with an empty catalog: `lakewarden local down`, and remove {layout.nessie}."
     try:
         kept = _Kept.model_validate_json(layout.nessie_store.read_bytes()).store
-    except (FileNotFoundError, ValidationError):
-        kept = wanted or NessieStore.ROCKSDB
-        layout.nessie.mkdir(mode=0o700, exist_ok=True)
-        write_private(layout.nessie_store, {"store": kept.value})
+    except FileNotFoundError:
+        return wanted or NessieStore.ROCKSDB
+    except ValidationError:
+        raise NessieStoreDiffers(
+            f"{layout.nessie_store} does not tell where Nessie keeps its data",
+            hint=f'Write {{"store": "rocksdb"}} there, or "dynamodb", as it was; or {anew}',
+        ) from None
     if wanted not in (None, kept):
         raise NessieStoreDiffers(
             f"this project's Nessie keeps its data in {kept.value}, not in {wanted}",
-            hint=f"Leave the option out; or begin with an empty catalog: `lakewarden local down`,"
-            f" and remove {layout.nessie}.",
+            hint=f"Leave the option out; or {anew}",
         )
     return kept
+
+
+def keep_store(layout: Layout, store: NessieStore) -> None:
+    """From now on Nessie's data lie there."""
+    layout.nessie.mkdir(mode=0o700, exist_ok=True)
+    write_private(layout.nessie_store, {"store": store.value})

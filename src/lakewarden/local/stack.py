@@ -160,9 +160,7 @@ def _bring_up(
     chosen = ports.remembered(layout)
     if running is not None and chosen is not None:
         connection = _connection(config.region, chosen, credentials)
-        if _answers(config, layout, running, connection) and _can_read(
-            layout, running, chosen, program
-        ):
+        if _is_ready(config, layout, running, connection, chosen, program):
             return running, connection, False
     elif running is not None:  # nobody knows its ports any more
         process.end(weed.daemon(layout), running)
@@ -173,12 +171,7 @@ def _bring_up(
         running = process.launch(
             weed.daemon(layout), weed.command(program, chosen), weed.environment(layout)
         )
-        if (
-            running is not None
-            and _answers(config, layout, running, connection)
-            and _can_read(layout, running, chosen, program)
-            and _can_write(config, layout, running, connection)
-        ):
+        if running is not None and _is_ready(config, layout, running, connection, chosen, program):
             return running, connection, True
     raise _failed(layout, "it ended at once")
 
@@ -208,34 +201,45 @@ def _answers(
     return False
 
 
-def _can_read(layout: Layout, running: StackProcess, chosen: Ports, program: Path) -> bool:
-    """Wait until the objects that lie on disk can be read, which may be five seconds after S3
-    answers; False when the process has ended. Raises LocalStackFailed after START_SECONDS."""
-    if next(layout.data.glob("*.dat"), None) is None:  # nothing is stored yet
-        return True
-    until = time.monotonic() + START_SECONDS
-    while is_running(running.pid, running.started):
-        if health.knows_volumes(chosen, lambda: weed.known_volumes(program, layout, chosen)):
-            return True
-        if time.monotonic() > until:
-            raise _failed(layout, f"its volumes cannot be read after {START_SECONDS:.0f} s")
-        time.sleep(0.03)
-    return False
-
-
-def _can_write(
-    config: StackConfig, layout: Layout, running: StackProcess, connection: Connection
+def _is_ready(
+    config: StackConfig,
+    layout: Layout,
+    running: StackProcess,
+    connection: Connection,
+    chosen: Ports,
+    program: Path,
 ) -> bool:
-    """Wait until an object can be written; False when the process has ended. Where its master comes
-    to know the volumes before it knows that it leads, which is seldom, it gives no place to
-    anything for fifteen seconds (`IsWarmingUp` of SeaweedFS). Raises LocalStackFailed after
-    START_SECONDS."""
+    """Wait until S3 answers, its objects can be read and others written; False when the process
+    has ended. Raises LocalStackFailed after START_SECONDS of each.
+
+    The objects that lie on disk may be read up to five seconds after S3 answers. Where the master
+    comes to know the volumes before it knows that it leads, which is seldom, it gives no place to
+    anything for fifteen seconds (`IsWarmingUp` of SeaweedFS)."""
+
+    def reads() -> bool:
+        stored = next(layout.data.glob("*.dat"), None) is not None
+        return not stored or health.knows_volumes(
+            chosen, lambda: weed.known_volumes(program, layout, chosen)
+        )
+
+    def writes() -> bool:
+        return health.takes_objects(connection, config.bucket)
+
+    return (
+        _answers(config, layout, running, connection)
+        and _comes(layout, running, reads, "its volumes cannot be read")
+        and _comes(layout, running, writes, "it takes no objects")
+    )
+
+
+def _comes(layout: Layout, running: StackProcess, ready: Callable[[], bool], missing: str) -> bool:
     until = time.monotonic() + START_SECONDS
     while is_running(running.pid, running.started):
-        if health.takes_objects(connection, config.bucket):
+        if ready():
             return True
         if time.monotonic() > until:
-            raise _failed(layout, f"it takes no objects after {START_SECONDS:.0f} s")
+            raise _failed(layout, f"{missing} after {START_SECONDS:.0f} s")
+        time.sleep(0.03)
     return False
 
 

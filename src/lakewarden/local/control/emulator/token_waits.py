@@ -18,19 +18,18 @@ _LOOK_SECONDS = 0.2
 def mend() -> None:
     from ministack.services import stepfunctions
 
-    tokens, waits = stepfunctions._task_tokens, Waits()
+    waits = Waits(stepfunctions._task_tokens)
     stepfunctions._execute_task = waits.noting(stepfunctions._execute_task)
-    stepfunctions._invoke_with_callback = waits.watching(
-        stepfunctions._invoke_with_callback, tokens
-    )
-    stepfunctions._stop_execution = waits.stopping(stepfunctions._stop_execution, tokens)
+    stepfunctions._invoke_with_callback = waits.watching(stepfunctions._invoke_with_callback)
+    stepfunctions._stop_execution = waits.stopping(stepfunctions._stop_execution)
     stepfunctions._fail_execution = unless_over(stepfunctions._fail_execution)
 
 
 class Waits:
     """Which execution each token is of, while its state waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, tokens: Any) -> None:
+        self._tokens = tokens  # what ministack keeps of each wait
         self._executions: dict[str, Mapping[str, Any]] = {}
         self._current: contextvars.ContextVar[Mapping[str, Any]] = contextvars.ContextVar("current")
 
@@ -43,14 +42,14 @@ class Waits:
 
         return execute_noted
 
-    def watching(self, invoke: Callable[..., Any], tokens: Any) -> Callable[..., Any]:
+    def watching(self, invoke: Callable[..., Any]) -> Callable[..., Any]:
         """`invoke`, which returns when the wait is over, and beside it a look at heartbeats."""
 
         def invoke_watched(resource: str, given: Any, token: str, state: Mapping[str, Any]) -> Any:
             seconds, over = state.get("HeartbeatSeconds"), threading.Event()
             if isinstance(seconds, int | float) and not isinstance(seconds, bool):
                 within = contextvars.copy_context()  # whose account and region the tokens are of
-                words = (tokens, token, seconds, over)
+                words = (self._tokens, token, seconds, over)
                 threading.Thread(target=within.run, args=(_watch, *words), daemon=True).start()
             self._executions[token] = self._current.get({})
             try:
@@ -61,14 +60,14 @@ class Waits:
 
         return invoke_watched
 
-    def stopping(self, stop: Callable[[Any], Any], tokens: Any) -> Callable[[Any], Any]:
+    def stopping(self, stop: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """`stop`, and the end of what the stopped execution waits for."""
 
         def stop_with_waits(data: Mapping[str, Any]) -> Any:
             answer = stop(data)
             for token, execution in list(self._executions.items()):
                 over = execution.get("status", "RUNNING") != "RUNNING"
-                if over and (wait := tokens.get(token)) is not None:
+                if over and (wait := self._tokens.get(token)) is not None:
                     _fail(wait, "States.Timeout", "The execution was stopped.")
             return answer
 
