@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakewarden.aws.objects import Objects, ObjectVersion, StorageUnavailable
+from lakewarden.aws.objects import Objects, ObjectVersion, StorageUnavailable, Stored
 from lakewarden.aws.s3 import S3Objects
 from lakewarden.records.stream import Stream, StreamBroken
 from tests.fakes.objects import MemoryObjects
@@ -176,6 +176,50 @@ def test_whoever_dies_the_stream_stays_whole(deaths: list[tuple[str, int, bool]]
         found = [one.body["attempt"] for one in Stream(kept, PREFIX).read()]
         assert len(found) == len(set(found))
         assert set(acknowledged) <= set(found)
+
+
+class Shared(MemoryObjects):
+    """Before its n-th operation, another writer appends."""
+
+    def __init__(self, kept: MemoryObjects, operation: int) -> None:
+        super().__init__()
+        self.__dict__.update(kept.__dict__)
+        self._other = Stream(kept, PREFIX)
+        self._operations_left = operation
+
+    def get(self, key: str, version_id: str | None = None) -> Stored:
+        self._let_others_append()
+        return super().get(key, version_id)
+
+    def list(self, prefix: str) -> Iterator[ObjectVersion]:
+        self._let_others_append()
+        return super().list(prefix)
+
+    def create(self, key: str, body: bytes) -> ObjectVersion:
+        self._let_others_append()
+        return super().create(key, body)
+
+    def replace(self, key: str, body: bytes, *, etag: str) -> ObjectVersion:
+        self._let_others_append()
+        return super().replace(key, body, etag=etag)
+
+    def _let_others_append(self) -> None:
+        self._operations_left -= 1
+        if self._operations_left == 0:
+            self._other.append("other", {})
+
+
+@pytest.mark.parametrize("operation", range(1, 8))
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_another_writer_between_any_two_steps(before: int, operation: int) -> None:
+    kept = MemoryObjects()
+    for _ in range(before):
+        Stream(kept, PREFIX).append("before", {})
+    Stream(Shared(kept, operation), PREFIX).append("mine", {})
+    assert len(Stream(Shared(kept, operation), PREFIX).read()) >= before + 1
+    names = [one.name for one in Stream(kept, PREFIX).read()]
+    assert names[:before] == ["before"] * before
+    assert names.count("mine") == 1
 
 
 def _remove_last_two(objects: Objects) -> None:

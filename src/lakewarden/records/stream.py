@@ -113,9 +113,7 @@ class Stream:
         return self._verified(self._with_head(found, seen.head))
 
     def _check_appended(self, number: int) -> None:
-        seen = self._read_head()
-        if seen is None:
-            raise self._broken("its head is missing")
+        seen = self._head_of_records()
         if number > seen.head.number:
             raise self._broken(f"its head knows of {seen.head.number} records, not of {number}")
 
@@ -135,10 +133,10 @@ class Stream:
     def _settled(self) -> _Seen | None:
         """The head, with its record under the record's own key."""
         seen = self._read_head()
+        if seen is None and any(self._keys()):
+            seen = self._head_of_records()  # others may have begun the stream just now
         if seen is not None:
             self._write_record(seen.head)
-        elif any(self._keys()):
-            raise self._broken("its head is missing")
         return seen
 
     def _write_head(self, head: _Head, seen: _Seen | None) -> str:
@@ -156,6 +154,13 @@ class Stream:
             if self._objects.get(key).body != content:
                 raise self._broken(f"{key} is not what was written") from None
         return key
+
+    def _head_of_records(self) -> _Seen:
+        """The head that must be there, since records were seen."""
+        seen = self._read_head()
+        if seen is None:
+            raise self._broken("its head is missing")
+        return seen
 
     def _read_head(self) -> _Seen | None:
         try:
