@@ -21,7 +21,8 @@ from lakewarden.aws.s3 import S3Objects
 from tests.faults import FINE, Fault, FaultyProxy, Request, faulty_proxy
 from tests.stack import LocalStack
 
-QUICK = Patience(total=0.6, connect=0.5, read=0.4, refused=0.2)
+USUAL = Patience(read=1.0)  # a busy store takes its time; a stall that passes is to pass soon
+HASTY = Patience(total=0.6, connect=0.5, read=0.4, refused=0.2)
 BUSY = [
     Fault(status=503, code="SlowDown"),
     Fault(status=500, code="InternalError"),
@@ -50,7 +51,7 @@ def proxy(local_stack: LocalStack) -> Iterator[FaultyProxy]:
 
 @pytest.fixture
 def connection(local_stack: LocalStack, proxy: FaultyProxy) -> Connection:
-    return replace(local_stack.connection, endpoint=proxy.endpoint, patience=QUICK)
+    return replace(local_stack.connection, endpoint=proxy.endpoint, patience=USUAL)
 
 
 @pytest.fixture
@@ -59,9 +60,9 @@ def objects(local_stack: LocalStack, connection: Connection) -> S3Objects:
 
 
 @pytest.fixture
-def patient(local_stack: LocalStack, connection: Connection) -> S3Objects:
-    """For what is about answers, not about giving up: a busy store may take its time."""
-    return S3Objects(replace(connection, patience=Patience()), local_stack.bucket())
+def hasty(connection: Connection, objects: S3Objects) -> S3Objects:
+    """For calls that are to be given up."""
+    return S3Objects(replace(connection, patience=HASTY), objects.bucket)
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -77,7 +78,12 @@ def test_a_fault_that_passes_is_not_noticed(
 @pytest.mark.parametrize("call", [*CALLS, "upload"])
 @pytest.mark.parametrize("fault", [BUSY[0], Fault(stall=True), Fault(reset=True)], ids=str)
 def test_a_fault_that_stays_is_told_in_time(
-    objects: S3Objects, proxy: FaultyProxy, tmp_path: Path, call: str, fault: Fault
+    objects: S3Objects,
+    hasty: S3Objects,
+    proxy: FaultyProxy,
+    tmp_path: Path,
+    call: str,
+    fault: Fault,
 ) -> None:
     seen = objects.put("k", b"seen")
     (tmp_path / "file").write_bytes(b"1")
@@ -85,9 +91,9 @@ def test_a_fault_that_stays_is_told_in_time(
     begun = monotonic()
     with pytest.raises(StorageUnavailable, match="s3://") as caught:
         if call == "upload":
-            objects.upload("x", tmp_path / "file")
+            hasty.upload("x", tmp_path / "file")
         else:
-            CALLS[call](objects, seen)
+            CALLS[call](hasty, seen)
     assert monotonic() - begun < 15
     assert caught.value.hint
     assert caught.value.exit_code == 75
@@ -102,41 +108,39 @@ def test_a_conflict_of_two_writes_is_asked_again(objects: S3Objects, proxy: Faul
 
 
 def test_an_answer_that_was_lost_does_not_turn_a_win_into_a_loss(
-    patient: S3Objects, proxy: FaultyProxy
+    objects: S3Objects, proxy: FaultyProxy
 ) -> None:
     proxy.fail(Fault(lose_answer=True), method="PUT")
-    created = patient.create("k", b"ours")
-    assert patient.get("k").version == created
+    created = objects.create("k", b"ours")
+    assert objects.get("k").version == created
 
     proxy.fail(Fault(lose_answer=True), method="PUT")
-    replaced = patient.replace("k", b"ours too", etag=created.etag)
-    assert patient.get("k").version == replaced
+    replaced = objects.replace("k", b"ours too", etag=created.etag)
+    assert objects.get("k").version == replaced
 
     proxy.fail(Fault(lose_answer=True), method="DELETE")
-    patient.delete("k", etag=replaced.etag)
-    assert patient.head("k") is None
+    objects.delete("k", etag=replaced.etag)
+    assert objects.head("k") is None
 
 
 def test_a_loss_stays_a_loss_when_an_answer_was_lost(
-    patient: S3Objects, proxy: FaultyProxy
+    objects: S3Objects, proxy: FaultyProxy
 ) -> None:
     """Equal bytes are no proof: two runs may write the same."""
-    before = patient.put("k", b"same")
+    before = objects.put("k", b"same")
     proxy.fail(Fault(lose_answer=True), method="PUT")
     with pytest.raises(ObjectExists):
-        patient.create("k", b"same")
-    patient.put("k", b"other")
+        objects.create("k", b"same")
+    objects.put("k", b"other")
     proxy.fail(Fault(lose_answer=True), method="PUT")
     with pytest.raises(ObjectChanged):
-        patient.replace("k", b"other", etag=before.etag)
+        objects.replace("k", b"other", etag=before.etag)
 
 
 @pytest.mark.parametrize("fault", [Fault(cut_after=30_000), Fault(stall_after=70_000)], ids=str)
 def test_a_stream_is_resumed_where_it_broke(
-    local_stack: LocalStack, connection: Connection, proxy: FaultyProxy, fault: Fault
+    objects: S3Objects, proxy: FaultyProxy, fault: Fault
 ) -> None:
-    patient = replace(connection, patience=replace(QUICK, total=5.0))
-    objects = S3Objects(patient, local_stack.bucket())
     version = objects.put("k", BODY)
     proxy.requests.clear()
     proxy.fail(*[fault] * 4)
@@ -156,12 +160,12 @@ def test_a_stream_never_mixes_two_versions(objects: S3Objects, proxy: FaultyProx
     assert first + b"".join(stream) == BODY
 
 
-def test_a_trickle_is_a_stall(objects: S3Objects, proxy: FaultyProxy) -> None:
+def test_a_trickle_is_a_stall(objects: S3Objects, hasty: S3Objects, proxy: FaultyProxy) -> None:
     version = objects.put("k", BODY)
     proxy.always(Fault(bytes_per_second=2000))
     begun = monotonic()
     with pytest.raises(StorageUnavailable):
-        list(objects.stream(version))
+        list(hasty.stream(version))
     assert monotonic() - begun < 30
 
 
@@ -176,9 +180,8 @@ def test_a_stream_that_is_left_stops_reading(objects: S3Objects, proxy: FaultyPr
 
 
 def test_an_upload_survives_broken_parts(
-    connection: Connection, local_stack: LocalStack, proxy: FaultyProxy, tmp_path: Path
+    objects: S3Objects, proxy: FaultyProxy, tmp_path: Path
 ) -> None:
-    objects = S3Objects(replace(connection, patience=Patience()), local_stack.bucket())
     path = tmp_path / "large"
     path.write_bytes(BODY * 40)  # 51 MB
 

@@ -8,14 +8,18 @@ be rewritten, and stores other than the lake's bucket.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
-from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
 from lakewarden.aws.objects import ObjectExists, ObjectMissing, Objects
 from lakewarden.errors import Failed
+
+if TYPE_CHECKING:
+    from pyiceberg.io.pyarrow import PyArrowFileIO
 
 _METADATA = (".json", ".avro")
 
@@ -40,8 +44,12 @@ class LakeFileIO(FileIO):
     def __init__(self, properties: Properties = EMPTY_DICT) -> None:
         super().__init__(properties)
         self._objects: Callable[[], Objects] = properties[_OBJECTS]
-        s3 = {name: value for name, value in properties.items() if name != _OBJECTS}
-        self._arrow = PyArrowFileIO(s3)
+
+    @cached_property
+    def _arrow(self) -> "PyArrowFileIO":
+        from pyiceberg.io.pyarrow import PyArrowFileIO  # most commands read metadata alone
+
+        return PyArrowFileIO({k: v for k, v in self.properties.items() if k != _OBJECTS})
 
     def new_input(self, location: str) -> InputFile:
         file = self._ours(location)
