@@ -1,13 +1,17 @@
-"""What a query is made of, before there is a table to ask."""
+"""What a query is made of, before there is a table to ask; and the sessions that ask."""
 
 import json
 import os
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import duckdb
 import pytest
 
+from lakewarden.batch.duck import DuckConfig, connect
 from lakewarden.batch.query import QueryInvalid, ask
 from tests.local.test_cli import LAKEWARDEN, SETTINGS, folder_with
 
@@ -31,3 +35,36 @@ def test_what_is_no_text_is_refused_on_standard_input_too(tmp_path: Path) -> Non
     )
     assert (answer.returncode, answer.stderr) == (2, b"")
     assert json.loads(answer.stdout)["error"]["code"] == "query-invalid"
+
+
+def test_sessions_that_spill_at_once_do_not_read_each_others_rows(tmp_path: Path) -> None:
+    """DuckDB calls its spilled files the same in every session."""
+    config = DuckConfig(tmp_path, memory_limit="64MB", threads=1)
+    both = Barrier(2, timeout=60)
+    rows = 12_000_000  # of 8 bytes
+
+    def total(first: int) -> int:
+        with connect(config) as connection:
+            select = f"SELECT range AS n FROM range({first}, {first + rows})"
+            connection.execute(f"CREATE TABLE spilled AS {select}")
+            both.wait()
+            assert any(file.is_file() for file in tmp_path.rglob("*"))
+            found = connection.execute("SELECT sum(n)::BIGINT FROM spilled").fetchone()
+            both.wait()
+        return int(found[0]) if found else 0
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(total, (0, rows)))
+    assert found == [sum(range(rows)), sum(range(rows, 2 * rows))]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_sessions_spilled_is_removed_after_a_day(tmp_path: Path) -> None:
+    left, fresh = tmp_path / "spilled-left", tmp_path / "spilled-fresh"
+    for folder in (left, fresh):
+        folder.mkdir()
+        (folder / "duckdb_temp_storage_DEFAULT-0.tmp").write_bytes(b"rows")
+    long_ago = time.time() - 25 * 3600
+    os.utime(left, (long_ago, long_ago))
+    with connect(DuckConfig(tmp_path)):
+        assert list(tmp_path.iterdir()) == [fresh]

@@ -1,9 +1,13 @@
 """DuckDB sessions: extensions loaded from wheels, one S3 secret, bounded memory, no telemetry."""
 
 import importlib.util
+import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,6 +22,12 @@ if TYPE_CHECKING:
 EXTENSIONS = ("httpfs", "avro", "iceberg")
 
 
+# DuckDB's names of spilled files are the same in every session, and it locks none of them: two
+# sessions with one folder would read each other's rows. It makes its folder, and removes it.
+_SPILLED = "spilled-"
+_LEFT_SECONDS = 24 * 3600  # a folder that has not changed since is of a session that was killed
+
+
 class ExtensionMissing(Failed):
     """A DuckDB extension wheel is not installed for the running version of DuckDB."""
 
@@ -26,7 +36,7 @@ class ExtensionMissing(Failed):
 class DuckConfig:
     """How DuckDB may use this machine, and how it reaches S3 (endpoint None: AWS itself)."""
 
-    temp: Path  # where it may spill
+    temp: Path  # where it may spill; a session in memory has a folder of its own in it
     memory_limit: str = "1GB"
     threads: int = 2
     endpoint: str | None = None
@@ -53,11 +63,23 @@ def connect(
     import duckdb
 
     config.temp.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(database, config=dict(options(config)))
+    used = config
+    if database == ":memory:":
+        _remove_left(config.temp)
+        used = replace(config, temp=config.temp / f"{_SPILLED}{secrets.token_hex(8)}")
+    connection = duckdb.connect(database, config=dict(options(used)))
     # Iceberg's times are in UTC, and so are hours and days of partitions.
     connection.execute("SET TimeZone = 'UTC'")
     prepare(connection, config, extensions)
     return connection
+
+
+def _remove_left(temp: Path) -> None:
+    """What killed sessions spilled."""
+    for folder in temp.glob(f"{_SPILLED}*"):
+        with suppress(FileNotFoundError):  # its session has just ended
+            if folder.stat().st_mtime < time.time() - _LEFT_SECONDS:
+                shutil.rmtree(folder)
 
 
 def check_duck() -> Answer:
