@@ -28,7 +28,7 @@ from lakewarden.batch.conductor import Outcome, StageDone
 from lakewarden.batch.model import TooManyMisfits
 from lakewarden.batch.receipts import list_runs
 from lakewarden.errors import LakewardenError
-from lakewarden.lake.model import CatalogUnavailable, Contribution, Publication
+from lakewarden.lake.model import Branch, CatalogUnavailable, Contribution, Publication
 from lakewarden.lake.sql import SqlLake
 from lakewarden.wiring import Project
 from tests import needs
@@ -300,26 +300,57 @@ def test_another_batch_is_published_meanwhile(site: Site) -> None:
     ]
 
 
-def test_the_answer_to_a_publish_is_lost(site: Site) -> None:
-    """No answer is not a no: the run asks what became of it."""
+class Forgetful(SqlLake):
+    """Does what it is asked, and once does not answer."""
 
-    class Forgetful(SqlLake):
-        def publish(self, *args: Any, **kwargs: Any) -> Publication:
-            super().publish(*args, **kwargs)
+    forgets = ""
+
+    def begin(self, *args: Any, **kwargs: Any) -> Branch:
+        branch = super().begin(*args, **kwargs)
+        self._lose("begin")
+        return branch
+
+    def publish(self, *args: Any, **kwargs: Any) -> Publication:
+        publication = super().publish(*args, **kwargs)
+        self._lose("publish")
+        return publication
+
+    def _lose(self, what: str) -> None:
+        if self.forgets == what:
+            self.forgets = ""
             raise CatalogUnavailable("the connection was lost")
 
-    class Unlucky(Hasty):
-        @cached_property
-        def lake(self) -> SqlLake:
-            warehouse = f"s3://{self.env.bucket}/{self.env.warehouse}"
-            uri = self.catalog_uri()
-            return Forgetful(uri, warehouse, {}, objects=lambda: self.objects)
 
+def forgetful(site: Site, what: str) -> Project:
     found = site.shop.project
-    project = Unlucky(found.settings, found.env_name, found.env)
-    assert project.run(DATASET, DAY).status == "published"
+    project = Hasty(found.settings, found.env_name, found.env)
+    warehouse = f"s3://{found.env.bucket}/{found.env.warehouse}"
+    lake = Forgetful(found.catalog_uri(), warehouse, {}, objects=lambda: project.objects)
+    lake.forgets = what
+    project.__dict__["lake"] = lake
+    return project
+
+
+def test_the_answer_to_a_publish_is_lost(site: Site) -> None:
+    """No answer is not a no: the run asks what became of it."""
+    assert forgetful(site, "publish").run(DATASET, DAY).status == "published"
     assert site.shop.rows() == site.undisturbed
     assert site.shop.leftovers() == {}
+
+
+def test_the_answer_to_a_beginning_is_lost(site: Site) -> None:
+    """The branch that was made all the same does not stay."""
+    with pytest.raises(CatalogUnavailable):
+        forgetful(site, "begin").run(DATASET, DAY)
+    assert site.shop.leftovers() == {}
+    site.recovers()
+
+
+def test_the_answer_to_the_beginning_of_a_table_apply_is_lost(site: Site) -> None:
+    with pytest.raises(CatalogUnavailable):
+        forgetful(site, "begin").apply_tables()
+    assert site.shop.leftovers() == {}
+    assert site.shop.project.apply_tables() is not None
 
 
 def move(site: Site, number: int) -> None:

@@ -400,11 +400,13 @@ class Work:
         lake, current = self.workshop.lake, self.current
         suffix = f".{attempt}" if attempt > 1 else ""
         name = f"batch/{current.dataset}/{current.id}{suffix}"
-        kept = _KeptBranch(lake.begin(name, current.id, self.workshop.now()))
+        kept: _KeptBranch | None = None
         try:
+            kept = _KeptBranch(lake.begin(name, current.id, self.workshop.now()))
             yield kept
         finally:
-            if not kept.keep:
+            # Also where it could not begin: without an answer it may have been made.
+            if kept is None or not kept.keep:
                 self._discard(name)
 
     def _discard(self, branch: str) -> None:

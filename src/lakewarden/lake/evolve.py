@@ -40,8 +40,9 @@ def apply_tables(
     needed = [each for each in plans if each]
     if not needed:
         return None
-    branch = lake.begin(f"tables/{run}", run, at)
+    name = f"tables/{run}"
     try:
+        branch = lake.begin(name, run, at)
         catalog = lake.catalog(branch)
         for each in needed:
             apply(catalog, each)
@@ -49,7 +50,7 @@ def apply_tables(
         change = Contribution(None, None, "", {}, summary=summary)
         return lake.publish(branch, [change], reads=frozenset(), at=at)
     finally:
-        lake.discard(branch.name)
+        lake.discard(name)  # also where no answer to its beginning came
 
 
 def drift_of(
