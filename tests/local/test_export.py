@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lakewarden.batch.export import Export, ExportUnreadable, read_export
+from lakewarden.aws.objects import ObjectVersion
+from lakewarden.aws.s3 import S3Objects
+from lakewarden.batch.export import Export, Exported, ExportUnreadable, read_export
 from lakewarden.batch.rollback import roll_back
 from lakewarden.errors import Failed
 from lakewarden.records.lease import acquire, this_process
@@ -72,6 +74,39 @@ def test_files_of_the_version_before_stay_for_their_readers_and_older_ones_go(sh
     there = set(kept(shop))
     assert keys[2] | keys[1] <= there
     assert not (keys[0] - keys[1] - keys[2]) & there
+
+
+@pytest.mark.parametrize("restricted", [False, True], ids=["equal", "with other columns"])
+def test_two_exports_of_a_version_at_once_leave_the_version_before_to_its_readers(
+    shop: Shop, restricted: bool
+) -> None:
+    shop.project.export()
+    before = [key for key in kept(shop) if key.endswith(".parquet")]
+    shop.deliver(2, orders=12)
+    shop.project.run(DATASET, DAY)
+
+    class Slow(S3Objects):
+        """Before its first file lies there, another export of the same version is done."""
+
+        others: list[Exported] = []  # noqa: RUF012 - of this test
+
+        def upload(self, key: str, path: Path) -> ObjectVersion:
+            if not self.others:
+                self.others.append(open_project(shop.root).export())
+            return super().upload(key, path)
+
+    slow = open_project(shop.root)
+    assert slow.templates  # as they are now
+    if restricted:
+        hidden = shop.root / "tables" / "items.yaml"
+        column = "{name: item, type: string, required: true"
+        hidden.write_text(hidden.read_text().replace(column, f"{column}, access_level: restricted"))
+    slow.__dict__["objects"] = Slow(slow.connection, slow.env.bucket)
+    made = slow.export()
+    (other,) = Slow.others
+    assert made.export.version == other.export.version
+    assert (made.changed is None) == (not restricted)
+    assert set(before) <= set(kept(shop))
 
 
 def test_restricted_columns_stay_at_home_unless_they_are_asked_for(shop: Shop) -> None:

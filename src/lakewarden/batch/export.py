@@ -254,12 +254,15 @@ def _checked(name: str, rows: int, files: Sequence[ExportedFile]) -> int:
 def _finish(
     objects: Objects, config: ExportConfig, made: Export, changed: Sequence[str]
 ) -> Exported:
-    """The manifest, in place of an older one only; then what neither it nor that one names goes."""
+    """The manifest, in place of an older one only; then what neither it nor that one names goes.
+
+    Another export of the same version may have come first: what is equal stays as it lies there,
+    and what that one left for its readers does too."""
     body = json.dumps(made.model_dump(mode="json"), indent=1).encode()
     key = config.prefix + MANIFEST
     for _ in range(_ATTEMPTS):
         before, etag = read_export(objects, config.prefix)
-        if before and before.version > made.version:
+        if before and (before.version > made.version or _is_equal(before, made)):
             return Exported(before, None)
         try:
             if before:
@@ -268,9 +271,19 @@ def _finish(
                 objects.create(key, body)
         except (ObjectExists, ObjectChanged):
             continue
-        _clear(objects, config.prefix, made, before)
+        if before is None or before.version < made.version:
+            _clear(objects, config.prefix, made, before)
         return Exported(made, tuple(changed))
     raise ExportBusy(f"s3://{objects.bucket}/{key} changes all the time", hint="Try again.")
+
+
+def _is_equal(one: Export, other: Export) -> bool:
+    """Whether both hold the same, in whatever files."""
+    told = [
+        (each.version, {name: (t.location, t.columns) for name, t in each.tables.items()})
+        for each in (one, other)
+    ]
+    return told[0] == told[1]
 
 
 def _clear(objects: Objects, prefix: str, made: Export, before: Export | None) -> None:
