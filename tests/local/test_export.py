@@ -1,7 +1,7 @@
 """What is published, as Parquet for those who do not read Iceberg."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from lakewarden.aws.s3 import S3Objects
 from lakewarden.batch.export import Export, Exported, ExportUnreadable, read_export
 from lakewarden.batch.rollback import roll_back
 from lakewarden.errors import Failed
+from lakewarden.lake.model import Branch, Contribution
+from lakewarden.lake.sql import SqlLake
 from lakewarden.records.lease import acquire, this_process
 from lakewarden.wiring import now, open_project
 from tests.local.shop import DATASET, DAY, Shop, new_shop
@@ -199,6 +201,23 @@ def test_a_roll_back_takes_only_what_is_marked(shop: Shop) -> None:
     holder = this_process("r", host="here", since=at)
     found = roll_back(project.lake, project.objects, shop.root, DATASET, DAY, run, holder, at)
     assert found.publication == shop.publications()[0]
+
+
+def test_a_roll_back_tells_what_was_published_while_it_looked(shop: Shop) -> None:
+    project, at = shop.project, now()
+    branch = project.lake.begin("batch/sales/late", "late-xmine", at)
+
+    class Late(SqlLake):
+        def branches(self) -> Sequence[Branch]:
+            mine = Contribution(DATASET, DAY, "hash", {})
+            project.lake.publish(branch, [mine], reads=frozenset(), at=at)
+            return super().branches()
+
+    lake = Late(project.catalog_uri(), "s3://unused", {})
+    holder = this_process("r", host="here", since=at)
+    found = roll_back(lake, project.objects, shop.root, DATASET, DAY, "-xmine", holder, at)
+    assert found.publication is not None
+    assert found.publication.run == "late-xmine"
 
 
 def test_a_roll_back_leaves_another_execution_that_took_over_meanwhile_alone(shop: Shop) -> None:

@@ -1,7 +1,8 @@
 """What a run that somebody else started, and that is gone, left behind: found and put away.
 
-Main is as it was before, or the run had published; nothing here changes it. The catalog is asked
-first; then the run is fenced, so that it cannot publish late, where it is only slow or silent.
+Main is as it was before, or the run had published; nothing here changes it. First the run is
+fenced, so that it cannot publish late, where it is only slow or silent; then the catalog tells
+what it had published until then.
 """
 
 import shutil
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from lakewarden.aws.objects import Objects
 from lakewarden.batch.conductor import LEASES
-from lakewarden.lake.model import Lake, Publication
+from lakewarden.lake.model import Lake, Publication, TakenOver
 from lakewarden.records.lease import Holder, LeaseHeld, acquire, holders
 
 
@@ -37,7 +38,6 @@ def roll_back(
     holds one folder a run, where it ran on this machine.
 
     Raises CatalogUnavailable, StorageUnavailable."""
-    published = [one for one in lake.publications(dataset, batch) if one.run.endswith(mark)]
     lease = f"{LEASES}{dataset}/{batch}.json"
     left = {one.run for one in lake.branches() if one.run.endswith(mark)}
     told = holders(objects, lease, host=holder.host, now=now)
@@ -46,10 +46,9 @@ def roll_back(
     for run in sorted(left):
         outcome = lake.take_over(run, by=holder.run, at=now)
         shutil.rmtree(scratch / Path(run).name, ignore_errors=True)
-        if isinstance(outcome, Publication):
-            published.append(outcome)
-        else:
+        if isinstance(outcome, TakenOver):
             fenced.append(run)
+    published = [one for one in lake.publications(dataset, batch) if one.run.endswith(mark)]
     if any(run.endswith(mark) for run in told):
         _let_go(objects, lake, lease, mark, holder, now)
     return RolledBack(published[0] if published else None, tuple(fenced))
