@@ -267,6 +267,43 @@ def test_a_store_that_is_away_does_not_lose_the_lease() -> None:
     assert take(objects, here("two"), after=10**7).predecessors
 
 
+class Forgetful(MemoryObjects):
+    """Does what it is asked, and does not answer."""
+
+    forgets = False
+
+    def replace(self, key: str, body: bytes, *, etag: str) -> ObjectVersion:
+        version = super().replace(key, body, etag=etag)
+        if self.forgets:
+            raise StorageUnavailable("no answer")
+        return version
+
+
+def test_a_renewal_that_was_not_answered_is_ours_all_the_same() -> None:
+    objects = Forgetful()
+
+    def lose_an_answer(lease: Lease, after: float) -> None:
+        objects.forgets = True
+        with pytest.raises(StorageUnavailable):
+            lease.renew(NOW + timedelta(seconds=after))
+        objects.forgets = False
+
+    lease = take(objects, elsewhere("unheard"))
+    lose_an_answer(lease, 10)
+    lease.renew(NOW + timedelta(seconds=20))
+    with pytest.raises(LeaseHeld):
+        take(objects, here("two"), after=79)
+    lose_an_answer(lease, 30)
+    lease.release()
+    assert (lease.lost, objects.head(KEY)) == (False, None)
+
+    lease = take(objects, elsewhere("unheard-too"))
+    lose_an_answer(lease, 10)
+    take(objects, here("four"), take_over=True)
+    lease.renew(NOW + timedelta(seconds=20))
+    assert lease.lost
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
     until = time.monotonic() + seconds
     while not condition():

@@ -31,7 +31,9 @@ DEAD_AFTER = timedelta(seconds=60)  # without a renewal, where we cannot see the
 RENEW_SECONDS = 10.0
 _RELEASE_SECONDS = 10.0  # for that, and for a renewal that is under way
 _INTERRUPTED_SECONDS = 2.0  # for the same, where somebody waits for it
+_EACH_SECONDS = 0.1  # more, for each lease
 _ATTEMPTS = 20  # races lost in a row
+_RENEWALS = 2  # of ours: the one that is asked for, and one before it that was not answered
 
 # Runs of this process that ended and could not release their lease. The process lives on, so that
 # it would pass for the holder for ever.
@@ -112,13 +114,12 @@ class Lease:
 
     def renew(self, now: datetime) -> None:
         """Say that we live; sets `lost` where it is not ours any more."""
-        if self._lost:
-            return
         content = self._content.model_copy(update={"renewed": now})
-        try:
+
+        def write() -> None:
             self._etag = self._objects.replace(self.key, _bytes(content), etag=self._etag).etag
-        except ObjectChanged:
-            self._lost = True
+
+        self._change(write)
 
     def leave(self) -> None:
         """Let go of it without a word to the store: whoever comes next finds a dead holder, and
@@ -127,12 +128,27 @@ class Lease:
 
     def release(self) -> None:
         """Delete it, if it is still ours."""
-        if self._lost:
-            return
+        self._change(lambda: self._objects.delete(self.key, etag=self._etag))
+
+    def _change(self, change: Callable[[], None]) -> None:
+        for _ in range(_RENEWALS):
+            if self._lost:
+                return
+            try:
+                change()
+            except ObjectChanged:
+                self._lost = not self._was_renewed()
+            else:
+                return
+
+    def _was_renewed(self) -> bool:
+        """Whether what lies there is a renewal of ours whose answer was lost."""
         try:
-            self._objects.delete(self.key, etag=self._etag)
-        except ObjectChanged:
-            self._lost = True
+            found, etag = _read(self._objects, self.key)
+        except (ObjectMissing, LeaseUnreadable):
+            return False
+        self._etag = etag
+        return found.holder == self._content.holder
 
 
 def this_process(run: str, *, host: str, since: datetime) -> Holder:
@@ -270,7 +286,8 @@ class Keeper:
         """A lease that cannot be released now dies by itself: nothing is lost with it."""
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
         self._end.set()
-        self._thread.join(timeout=_INTERRUPTED_SECONDS if interrupted else _RELEASE_SECONDS)
+        usual = _RELEASE_SECONDS + _EACH_SECONDS * len(self._leases)
+        self._thread.join(timeout=_INTERRUPTED_SECONDS if interrupted else usual)
         if self._thread.is_alive():
             for lease in self._leases:
                 _leave(lease, "the store does not answer")
