@@ -520,7 +520,7 @@ class Project(Environment):
         """Runs, newest first, and what became of each (batch/history.py)."""
         from lakewarden.batch.history import runs
 
-        return runs(self.objects, self.lake, dataset, leases=self._leases(), most=most)
+        return runs(self.objects, self.lake, dataset, leases=self._leases, most=most)
 
     def runs_named(
         self, named: "Iterable[tuple[str, str]]"
@@ -528,7 +528,7 @@ class Project(Environment):
         """What became of these runs, by dataset and run (batch/history.py)."""
         from lakewarden.batch.history import runs_named
 
-        return runs_named(self.objects, self.lake, named, leases=self._leases())
+        return runs_named(self.objects, self.lake, named, leases=self._leases)
 
     def overview(self, dataset: str, *, most: int = 400) -> "Sequence[BatchState]":
         """What there is of each batch, and what there should be (batch/overview.py)."""

@@ -23,7 +23,8 @@ import lakewarden
 from lakewarden.aws.objects import StorageUnavailable
 from lakewarden.batch.audit import NothingToAccept, TestsFailed
 from lakewarden.batch.conductor import StageDone
-from lakewarden.batch.receipts import receipts_of
+from lakewarden.batch.history import runs
+from lakewarden.batch.receipts import list_runs, receipts_of
 from lakewarden.cli import app
 from lakewarden.cli.flights_data import write_delivery as write_flights
 from lakewarden.cli.flights_data import write_reference
@@ -291,6 +292,22 @@ def test_a_project_in_a_folder_named_as_a_partition(
 
 
 # ── what is not published ───────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_that_begins_while_runs_are_listed_is_told_as_running(shop: Shop) -> None:
+    shop.deliver(1)
+    told = []
+
+    def look(done: StageDone) -> None:
+        if done.stage == "receive":
+            project = shop.project
+            run = list_runs(project.objects, DATASET)[0].run
+            listed = iter([{}, {run: True}])  # its lease is not there yet, and then is
+            found = runs(project.objects, project.lake, DATASET, leases=lambda: next(listed))
+            told.extend(one.outcome for one in found)
+
+    shop.project.run(DATASET, DAY, tell=look)
+    assert told == ["running"]
 
 
 def test_a_run_that_is_not_published(shop: Shop) -> None:

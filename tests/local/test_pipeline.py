@@ -163,7 +163,9 @@ def test_a_failing_dbt_test_keeps_the_batch_out(pipeline: Pipeline) -> None:
         failing.unlink()
     assert "never" in cause
     assert pipeline.shop.publications(day) == ()
-    run = runs(pipeline.shop.project.objects, pipeline.shop.project.lake, DATASET, leases={})[0].run
+    run = runs(pipeline.shop.project.objects, pipeline.shop.project.lake, DATASET, leases=dict)[
+        0
+    ].run
     kept = pipeline.shop.project.receipts_prefix(DATASET, run) + "dbt/test_results.json"
     assert pipeline.shop.project.objects.head(kept) is not None
     wait_for(lambda: kept in pipeline.site.log())

@@ -1,6 +1,6 @@
 """What happened to batches: receipts tell of every run, publications of those that reached main."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +20,10 @@ from lakewarden.lake.model import Lake
 from lakewarden.records.stream import StreamBroken
 
 _log = structlog.get_logger(__name__)
+
+
+Leases = Callable[[], Mapping[str, bool]]
+"""Tells, by run, whether who holds a lease is alive (records.lease.holders)."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +61,14 @@ def runs(
     lake: Lake,
     dataset: str | None = None,
     *,
-    leases: Mapping[str, bool],
+    leases: Leases,
     most: int | None = None,
 ) -> Sequence[RunRecord]:
     """Runs, newest first. The catalog says what is published, whatever a receipt says; `leases`
-    (records.lease.holders) tell who is still at work, and who died at it."""
+    tell who is still at work, and who died at it."""
+    before = leases()
     found = list_runs(objects, dataset, most=most)
-    return _records(found, lake, leases=leases)
+    return _records(found, lake, before, leases)
 
 
 def runs_named(
@@ -71,10 +76,10 @@ def runs_named(
     lake: Lake,
     named: Iterable[tuple[str, str]],
     *,
-    leases: Mapping[str, bool],
+    leases: Leases,
 ) -> Mapping[tuple[str, str], RunRecord]:
     """The same of some runs, by dataset and run; without those whose receipts do not tell."""
-    found = []
+    before, found = leases(), []
     for dataset, run in named:
         try:
             receipts = receipts_of(objects, dataset, run)
@@ -84,21 +89,24 @@ def runs_named(
             _log.warning(error.message, hint=error.hint)
             continue
         found.append(RunSummary(run, dataset, len(receipts), receipts[-1]))
-    told = _records(found, lake, leases=leases)
+    told = _records(found, lake, before, leases)
     return {(one.dataset, one.run): one for one in told}
 
 
 def _records(
-    found: Iterable[RunSummary], lake: Lake, *, leases: Mapping[str, bool]
+    found: Iterable[RunSummary], lake: Lake, before: Mapping[str, bool], leases: Leases
 ) -> Sequence[RunRecord]:
+    """Leases are asked for before everything else and after it: a run may have begun, or ended,
+    in between."""
     published = {one.run: one.version for one in lake.publications()}
     left = {branch.run for branch in lake.branches()}
+    alive = {**leases(), **before}
     return [
         _record(
             summary,
             published.get(summary.run),
             left=summary.run in left,
-            alive=leases.get(summary.run),
+            alive=alive.get(summary.run),
         )
         for summary in found
     ]
