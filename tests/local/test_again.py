@@ -296,7 +296,7 @@ def test_a_project_in_a_folder_named_as_a_partition(
 
 def test_a_run_that_begins_while_runs_are_listed_is_told_as_running(shop: Shop) -> None:
     shop.deliver(1)
-    told = []
+    told: list[str] = []
 
     def look(done: StageDone) -> None:
         if done.stage == "receive":
