@@ -24,6 +24,7 @@ from lakewarden.aws.objects import StorageUnavailable
 from lakewarden.batch.audit import NothingToAccept, TestsFailed
 from lakewarden.batch.conductor import StageDone
 from lakewarden.batch.history import runs
+from lakewarden.batch.models.project import DbtProjectChanged
 from lakewarden.batch.receipts import list_runs, receipts_of
 from lakewarden.cli import app
 from lakewarden.cli.flights_data import write_delivery as write_flights
@@ -387,6 +388,25 @@ def test_a_changed_model_runs_the_same_delivery_again(
     assert isinstance(amount, Decimal)
     assert shop.rows()["marts.daily"] == ((batch, orders, 2 * amount),)
     assert shop.rows()["raw.orders"] == raw
+
+
+def test_a_model_that_is_changed_while_a_run_builds_is_not_published_under_the_old_digest(
+    local_stack: LocalStack, tmp_path: Path
+) -> None:
+    shop = new_shop(local_stack, tmp_path / "shop", models=True)
+    deliver(shop, Delivery(DAY, 1))
+    model = shop.root / "transform" / "models" / "daily.sql"
+    text = model.read_text()
+
+    def change(done: StageDone) -> None:
+        if done.stage == "load":
+            model.write_text(text.replace("sum(amount)", "2 * sum(amount)"))
+
+    with pytest.raises(DbtProjectChanged):
+        shop.project.run(DATASET, DAY, tell=change)
+    assert shop.publications() == ()
+    assert shop.leftovers() == {}
+    assert run(shop) == "published"
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from lakewarden.aws.objects import Objects
 from lakewarden.batch.audit import audit
 from lakewarden.batch.duck import DuckConfig
 from lakewarden.batch.model import Audited, Counts, LeftOut, Loaded, Published, Run, Transformed
-from lakewarden.batch.models.project import DbtProject, project_digest
+from lakewarden.batch.models.project import DbtProject, check_unchanged, project_digest
 from lakewarden.batch.publish import publish
 from lakewarden.batch.receipts import Result, Told, prefix_of, receipt_of
 from lakewarden.batch.transform import transform
@@ -287,20 +287,24 @@ class Work:
 
     def _transform(self, loaded: Loaded, before: Transformed | None) -> Transformed:
         shop = self.workshop
-        try:
-            transformed = self.stage(
-                "transform",
-                lambda: transform(
-                    loaded,
-                    lake=shop.lake,
-                    project=shop.dbt,
-                    templates=shop.templates,
-                    duck=self.duck,
-                    objects=shop.objects,
-                    scratch=self.scratch,
-                    before=before,
-                ),
+
+        def build() -> Transformed:
+            transformed = transform(
+                loaded,
+                lake=shop.lake,
+                project=shop.dbt,
+                templates=shop.templates,
+                duck=self.duck,
+                objects=shop.objects,
+                scratch=self.scratch,
+                before=before,
             )
+            if shop.dbt and self.project:  # the publication says what its models are made of
+                check_unchanged(shop.dbt.folder, self.project)
+            return transformed
+
+        try:
+            transformed = self.stage("transform", build)
         except Exception:  # and not where somebody waits for the end
             self._keep_artifacts()
             raise

@@ -20,7 +20,7 @@ from lakewarden.batch.models.runner import (
     prepare_site,
 )
 from lakewarden.batch.models.selection import Graph, Kind, LakeMark, ModelMarkInvalid, Node, Write
-from lakewarden.errors import WrongUsage
+from lakewarden.errors import TryAgain, WrongUsage
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -40,6 +40,10 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 
 class DbtProjectMissing(WrongUsage):
     """There is no dbt project in the folder."""
+
+
+class DbtProjectChanged(TryAgain):
+    """Somebody changed the dbt project while a run built its models."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,15 @@ def project_digest(folder: Path) -> str:
     return whole.hexdigest()
 
 
+def check_unchanged(folder: Path, digest: str) -> None:
+    """Raises DbtProjectChanged where the project is not what `digest` was made of."""
+    if project_digest(folder) != digest:
+        raise DbtProjectChanged(
+            f"the dbt project in {folder} changed while its models were built",
+            hint="Nothing was published. Run it again.",
+        )
+
+
 def _files(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder, followlinks=True):
         written = _WRITTEN if Path(root) == folder else frozenset()
@@ -96,7 +109,8 @@ def read_manifest(
     its own, and not in what decides which models there are. A project that reads the environment
     is parsed each time. Raises DbtProjectMissing, DbtProjectInvalid.
     """
-    path = project.cache / f"{_cache_key(project.folder)}.msgpack"
+    key = _cache_key(project.folder)
+    path = project.cache / f"{key}.msgpack"
     cached = _load(path)
     if cached is not None:
         return cached
@@ -108,7 +122,8 @@ def read_manifest(
             hint="If it is a link that leads nowhere, mend or remove it.",
         ) from error
     manifest: Manifest = result.result  # type: ignore[assignment]  # what `parse` returns
-    if not manifest.env_vars and b"env_var" not in _settings(project.folder):
+    depends = manifest.env_vars or b"env_var" in _settings(project.folder)
+    if not depends and _cache_key(project.folder) == key:  # nobody wrote a file meanwhile
         try:
             _save(path, manifest)
         except OSError as error:  # the next run parses it again, and that is all
