@@ -9,7 +9,10 @@ from textwrap import dedent
 import pytest
 
 import lakewarden
+from lakewarden.aws.objects import ObjectVersion
+from lakewarden.aws.s3 import S3Objects
 from lakewarden.batch.mending import Correction, MendDoesNotFit, MendImpossible
+from lakewarden.batch.mends import MendsBusy
 from lakewarden.batch.parsing.read import MendOfAnother
 from lakewarden.batch.quarantine import newest_quarantine, read
 from lakewarden.errors import Refused
@@ -111,6 +114,27 @@ def test_another_record_under_the_same_number_is_never_replaced(
     with pytest.raises(MendOfAnother):
         lakewarden.open(tmp_path).run("things", DAY)
     assert [row[1] for row in rows(project, "a")] == [10, 20, 30]
+
+
+def test_of_two_who_mend_a_record_at_once_the_second_is_told(
+    local_stack: LocalStack, tmp_path: Path
+) -> None:
+    """What he made is made of the record as it was before, and would take the first one's back."""
+    project = make(tmp_path, local_stack, {"a.csv": TWIN}, ("a", "long", CSV))
+
+    class Slow(S3Objects):
+        """Between reading the mends and writing his own, another one is quicker."""
+
+        def create(self, key: str, body: bytes) -> ObjectVersion:
+            project.mend("things", DAY, [Correction(3, values={"v": "21", "price": "1.5"})])
+            return super().create(key, body)
+
+    slow = lakewarden.open(tmp_path)
+    slow.__dict__["objects"] = Slow(slow.connection, slow.env.bucket)
+    with pytest.raises(MendsBusy):
+        slow.mend("things", DAY, [Correction(3, values={"v": "20"})])
+    replayed(project, Correction(3, values={"v": "20"}))
+    assert rows(project, "a")[1] == (2, 20, "1.50000000", 3)
 
 
 def test_a_packed_file_is_mended_too(local_stack: LocalStack, tmp_path: Path) -> None:

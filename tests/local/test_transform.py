@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lakewarden.aws.objects import StorageUnavailable
 from lakewarden.batch.limits import ScratchFull
 from lakewarden.batch.models.project import DbtProject, DbtProjectMissing
-from lakewarden.batch.models.runner import DbtProjectInvalid
+from lakewarden.batch.models.runner import DbtProjectInvalid, invoke
 from lakewarden.batch.models.write_back import ModelColumnsDiffer, ModelMisfit
 from lakewarden.batch.transform import ModelFailed
 from lakewarden.lake.apply import TableDrifted
@@ -414,6 +415,22 @@ def test_a_damaged_cache_is_made_again(site: Site, damage: bytes | None) -> None
     assert site.rows("marts.daily") == [("2013-01-01", 1), ("2013-01-02", 1)]
     (file,) = site.project.cache.iterdir()
     assert len(file.read_bytes()) > 1000
+
+
+def test_a_project_that_changes_while_it_is_parsed_is_not_remembered(
+    site: Site, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be what the files before the change stand for."""
+
+    def parse_and_change(*args: Any, **kwargs: Any) -> Any:
+        parsed = invoke(*args, **kwargs)
+        write(edited("models/daily.sql", "count(*)", "count(*) + 10"))
+        return parsed
+
+    monkeypatch.setattr("lakewarden.batch.models.project.invoke", parse_and_change)
+    site.run("orders", "2013-01-01", orders("2013-01-01", (1, "ada", "1")))
+    assert site.project is not None
+    assert not site.project.cache.exists()
 
 
 def test_two_at_once_take_turns(site: Site) -> None:

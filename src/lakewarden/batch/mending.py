@@ -113,7 +113,7 @@ def mend(
     every = list_quarantines(objects, dataset.name, batch)
     made = _made(bench, (read(objects, one.key) for one in every), corrections, by=by, at=at)
     if made:
-        add_mends(objects, dataset.name, batch, made)
+        add_mends(objects, dataset.name, batch, made, seen=bench.mends)
     return made
 
 

@@ -34,7 +34,7 @@ class NothingMended(WrongUsage):
 
 
 class MendsBusy(TryAgain):
-    """Others write mends of the same batch all the time."""
+    """Others write mends of the same batch all the time, or of the same record just now."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +92,21 @@ def check_mended(objects: Objects, dataset: str, batch: str) -> None:
         )
 
 
-def add_mends(objects: Objects, dataset: str, batch: str, mends: Sequence[Mend]) -> None:
-    """Put mends after those that there are, whoever else does the same; raises MendsBusy."""
+def add_mends(
+    objects: Objects, dataset: str, batch: str, mends: Sequence[Mend], *, seen: Overlay
+) -> None:
+    """Put mends after those that there are, whoever else does the same. `seen`: the overlay that
+    they were made on; raises MendsBusy where one of their records was mended since."""
     key = key_of(dataset, batch)
     for _ in range(_ATTEMPTS):
         before, etag = _read(objects, key)
+        now = overlay(before)
+        for one in mends:
+            if _of(now, one) != _of(seen, one):
+                raise MendsBusy(
+                    f"somebody mended record {one.line} of {one.file} at the same moment",
+                    hint="Nothing was kept. Look at it, and give the command again.",
+                )
         body = b"".join(map(_bytes, (*before, *mends)))
         try:
             if etag is None:
@@ -115,6 +125,11 @@ def overlay(mends: Iterable[Mend]) -> Overlay:
     for mend in mends:
         found.setdefault((mend.file, mend.file_sha256), {})[mend.line] = mend
     return found
+
+
+def _of(mends: Overlay, one: Mend) -> Mend | None:
+    """What there is of the record that a mend is of."""
+    return mends.get((one.file, one.file_sha256), {}).get(one.line)
 
 
 def digest_of_record(record: bytes) -> str:
