@@ -274,7 +274,9 @@ def test_killed_at_random_moments(
             deliver(shop, one)
             driver.start("run", shop.root, dataset=DATASET, batch=DAY)
             time.sleep(moments.uniform(0, seconds))
-            killed += driver.kill().status == -signal.SIGKILL
+            in_time = driver.kill().status == -signal.SIGKILL
+            killed += in_time
+            seconds *= 1 if in_time else 0.8  # the first run may have been a slow one
             published = len(shop.publications()) - publications
             assert digest(shop.rows()) == undisturbed[one if published else before]
             assert run(shop) == ("unchanged" if published else "published")
