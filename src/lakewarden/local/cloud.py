@@ -99,8 +99,8 @@ def up(
         tell(f"{part} answers after {seconds[part]:.1f} s")
 
     layout = stack.layout_of(asked)
-    layout.make_cloud()
     with locked(layout.lock, seconds=stack.LOCK_SECONDS + _SERVICE_SECONDS):
+        layout.make_cloud()  # only now: a `down` before us takes some of it away
         if wanted.nessie:
             wanted = replace(wanted, nessie_store=config.store_of(layout, wanted.nessie_store))
         with ThreadPoolExecutor(max_workers=2) as pool:
