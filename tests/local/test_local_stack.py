@@ -21,6 +21,8 @@ from lakewarden.aws.clients import WrongAccount, check_account
 from lakewarden.aws.retry import StorageDenied
 from lakewarden.aws.s3 import S3Objects
 from lakewarden.local import ports, weed
+from lakewarden.local.config import CloudConfig
+from lakewarden.local.config import write as write_cloud
 from lakewarden.local.health import ONCE
 from lakewarden.local.layout import Layout, LocalFolderUnusable
 from lakewarden.local.stack import (
@@ -30,6 +32,7 @@ from lakewarden.local.stack import (
     logs,
     status,
     up,
+    write_endpoint,
 )
 from tests.stack import throw_away
 
@@ -242,6 +245,21 @@ def test_two_at_once_start_one(config: StackConfig) -> None:
         infos = list(pool.map(up, [config, config]))
     assert sorted(info.started for info in infos) == [False, True]
     assert infos[0].pid == infos[1].pid
+
+
+def test_who_started_nothing_leaves_what_is_told_of_more(config: StackConfig) -> None:
+    """An `up` of S3 alone that waited for one of the whole stack."""
+    connection = replace(up(config).connection, control="http://127.0.0.1:1")
+    layout = Layout(config.root)
+    whole = CloudConfig("flights", "dev", config.region, config.bucket)
+    write_cloud(layout, whole)
+    write_endpoint(layout, config, connection, nessie="http://127.0.0.1:2")
+    told = layout.endpoint.read_text()
+    assert not up(config).started
+    assert layout.endpoint.read_text() == told
+    kill(up(config).pid)
+    assert up(config).started
+    assert "control" not in json.loads(layout.endpoint.read_text())  # it told of another S3
 
 
 def test_it_outlives_its_command_and_holds_none_of_its_streams(config: StackConfig) -> None:

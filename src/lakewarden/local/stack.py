@@ -75,7 +75,8 @@ def up(config: StackConfig, *, tell: Callable[[str], None] = lambda _: None) -> 
     layout = layout_of(config)
     with locked(layout.lock, seconds=LOCK_SECONDS):
         connection, started, pid = start(config, layout, tell)
-        write_endpoint(layout, config, connection)
+        if started or cloud_config.read(layout) is None:  # else the file tells of more already
+            write_endpoint(layout, config, connection)
     return StackInfo(connection, config.bucket, layout.data, layout.log, pid, started)
 
 
