@@ -59,16 +59,21 @@ class CloudStack:
         return replace(self, info=info)
 
 
-def machine(root: Path, **changes: Any) -> Machine:
-    """This machine, with an image on the allow-list that does what a test tells it to."""
-    test_task = Image(
+def task_image(root: Path) -> Image:
+    """What does as a test tells it to."""
+    return Image(
         argv=(sys.executable, "-I", str(TASK)),
         folder=root,
         environment={"PATH": "/usr/bin:/bin", "SECRET_OF_THE_IMAGE": "kept"},
         takes=("LAKEWARDEN_TASK", "LAKEWARDEN_TASK_TOKEN"),
         stop_seconds=3,
     )
-    given = {"cache": CACHE, "environment": dict(os.environ), "images": {"test-task": test_task}}
+
+
+def machine(root: Path, **changes: Any) -> Machine:
+    """This machine, with an image on the allow-list that does what a test tells it to."""
+    allowed = {"test-task": task_image(root)}
+    given = {"cache": CACHE, "environment": dict(os.environ), "images": allowed}
     return Machine(**{**given, **changes})
 
 

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lakewarden.local import cloud
+from lakewarden.local import cloud, config
+from lakewarden.local.containers import images
+from lakewarden.local.containers.images import Image
+from lakewarden.local.layout import Layout
 from lakewarden.local.lock import locked
+from lakewarden.local.provision import dagster_image
 from tests.local.test_cloud_faults import ALL, up
-from tests.stack import CloudStack, cloud_stack
+from tests.stack import CloudStack, cloud_stack, machine, task_image
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -45,3 +50,26 @@ def test_who_waited_for_a_down_starts_all_of_it(
     faster(lambda: cloud.down(mine.asked))
     mine.again()
     assert up(mine) == ALL
+
+
+def test_two_at_once_with_different_parts_start_both(
+    mine: CloudStack, faster: Callable[[Callable[[], object]], None]
+) -> None:
+    """Nothing that one was told to start is taken away by the other."""
+    root, layout = mine.asked.root, Layout(mine.asked.root)
+
+    def dagster(port: int) -> Image:
+        """Something that answers as fast as Dagster is slow."""
+        image = task_image(root)
+        serving = {**image.environment, "LAKEWARDEN_TASK": f"serve {port}"}
+        return replace(image, environment=serving, takes=(), single=True)
+
+    this = machine(root, dagster=dagster)
+    faster(lambda: cloud.up(mine.asked, replace(mine.wanted, dagster=True), this))
+    info = cloud.up(mine.asked, mine.wanted, this)
+    assert info.dagster is not None
+    assert up(mine) == {*ALL, "Dagster"}
+    kept = config.read(layout)
+    assert kept is not None
+    assert kept.dagster
+    assert dagster_image(mine.wanted.project) in images.read(layout.images)

@@ -79,14 +79,9 @@ def up(
 
     opened = _open(project, env, as_json=as_json)
     asked = stack_of(opened)
-    runs = config.read(Layout(asked.root))
     nessie = dynamodb or catalog == CatalogKind.NESSIE
-    if cloud or dagster or nessie or runs is not None:
-        wanted = cloud_of(
-            opened,
-            nessie=nessie or (runs is not None and runs.nessie),
-            dagster=dagster or (runs is not None and runs.dagster),
-        )
+    if cloud or dagster or nessie or config.read(Layout(asked.root)) is not None:
+        wanted = cloud_of(opened, nessie=nessie, dagster=dagster)
         if dynamodb:
             wanted = dataclasses.replace(wanted, nessie_store=config.NessieStore.DYNAMODB)
         _up_with_cloud(opened, wanted, as_json=as_json)
@@ -110,8 +105,7 @@ def _up_with_cloud(opened: "Project", wanted: "CloudConfig", *, as_json: bool) -
     from lakewarden.local.cloud import Machine
     from lakewarden.settings import cache_folder, java_home, variables
 
-    dagster = _dagster(opened) if wanted.dagster else None
-    machine = Machine(cache_folder(), dict(variables()), java_home(), dagster)
+    machine = Machine(cache_folder(), dict(variables()), java_home(), _dagster(opened))
     tell = (lambda _: None) if as_json else say
     pipeline = local_pipeline(opened, wanted.landings)
     info = cloud.up(stack_of(opened), wanted, machine, pipeline=pipeline, tell=tell)
@@ -126,7 +120,7 @@ def _up_with_cloud(opened: "Project", wanted: "CloudConfig", *, as_json: bool) -
 
 
 def _dagster(opened: "Project") -> "Callable[[int], Image]":
-    """What runs Dagster at a port; raises DagsterMissing where it is not installed."""
+    """What runs Dagster at a port; it raises DagsterMissing where that is not installed."""
     from lakewarden.dagster_defs.process import dev_command
     from lakewarden.local.containers.images import Image
 
@@ -135,7 +129,6 @@ def _dagster(opened: "Project") -> "Callable[[int], Image]":
         home = {"HOME": str(opened.root), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
         return Image(command.argv, opened.root, {**home, **command.environment}, single=True)
 
-    image(1)  # what is missing is told before anything starts
     return image
 
 

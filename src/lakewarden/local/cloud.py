@@ -55,7 +55,7 @@ class Machine:
     cache: Path  # the user's, for all projects
     environment: dict[str, str] = field(repr=False)  # for pip or uv, where they are needed
     java_home: Path | None = None
-    dagster: Callable[[int], Image] | None = None  # what runs it at a port
+    dagster: Callable[[int], Image] | None = None  # what runs it at a port; raises where it is not
     images: Mapping[str, Image] = field(default_factory=dict)  # on the allow-list beside ours
 
 
@@ -87,10 +87,12 @@ def up(
     pipeline: Callable[[Connection], Pipeline] | None = None,
     tell: Tell = lambda _: None,
 ) -> CloudInfo:
-    """Start what does not run, and wait until all of it answers. `pipeline` is asked for the state
-    machine and its functions, once it is known where S3 and the control plane are.
+    """Start what does not run, and wait until all of it answers: what is wanted, and what ran
+    before. `pipeline` is asked for the state machine and its functions, once it is known where S3
+    and the control plane are.
 
-    Raises what `stack.up` raises, ControlPlaneNotInstalled, JavaMissing and NessieMissing."""
+    Raises what `stack.up` and `Machine.dagster` raise, ControlPlaneNotInstalled, JavaMissing and
+    NessieMissing."""
     begun = time.monotonic()
     seconds: dict[str, float] = {}
 
@@ -100,7 +102,11 @@ def up(
 
     layout = stack.layout_of(asked)
     with locked(layout.lock, seconds=stack.LOCK_SECONDS + _SERVICE_SECONDS):
-        layout.make_cloud()  # only now: a `down` before us takes some of it away
+        # Both only now: another command may have had the lock until a moment ago.
+        layout.make_cloud()
+        wanted = config.beside(wanted, config.read(layout))
+        if wanted.dagster and machine.dagster:
+            machine.dagster(1)  # what is missing is told before anything starts
         if wanted.nessie:
             wanted = replace(wanted, nessie_store=config.store_of(layout, wanted.nessie_store))
         with ThreadPoolExecutor(max_workers=2) as pool:

@@ -1,7 +1,7 @@
 """What the stack has beside S3, as `up` was told; kept in a file for the stack's own processes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -63,6 +63,15 @@ def read(layout: Layout) -> CloudConfig | None:
         return _Stored.model_validate_json(layout.cloud.read_bytes()).cloud
     except (FileNotFoundError, ValidationError):
         return None
+
+
+def beside(wanted: CloudConfig, runs: CloudConfig | None) -> CloudConfig:
+    """What is wanted, and whatever runs already: who wants more takes nothing away."""
+    if runs is None:
+        return wanted
+    return replace(
+        wanted, nessie=wanted.nessie or runs.nessie, dagster=wanted.dagster or runs.dagster
+    )
 
 
 def store_of(layout: Layout, wanted: NessieStore | None) -> NessieStore:
