@@ -1,6 +1,6 @@
 """What a test's container does: LAKEWARDEN_TASK tells. Run by itself, apart from the tests.
 
-exit CODE | sleep | deaf | environment | memory MB | children | serve PORT | burn
+exit CODE | sleep | deaf | environment | memory MB | children [PORT] | serve PORT | burn
 """
 
 import http.server
@@ -11,7 +11,11 @@ import subprocess
 import sys
 import time
 
-_CHILD = "import time; time.sleep(600)"
+_CHILD = """
+import socket, sys, time
+held = [socket.create_server(("127.0.0.1", int(port))) for port in sys.argv[1:]]
+time.sleep(600)
+"""
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -33,7 +37,7 @@ def main() -> None:
     if word == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if word == "children":
-        child = subprocess.Popen([sys.executable, "-I", "-c", _CHILD])
+        child = subprocess.Popen([sys.executable, "-I", "-c", _CHILD, *rest.split()])
         print("child", child.pid, flush=True)
     if word == "memory":
         held = [b"x" * (1 << 20) for _ in range(int(rest))]

@@ -116,7 +116,7 @@ def up(
             connection = _first(s3, found)
             answered("S3")
             programs = found.result()
-        chosen = ports.choose_cloud(layout, in_use=_any_runs(layout))
+        chosen = _ports(layout)
         connection = replace(connection, control=f"http://{HOST}:{chosen.control}")
         config.write(layout, wanted)
         if wanted.nessie_store is not None:  # only now: it is going to start
@@ -154,21 +154,13 @@ def up(
 
 
 def down(asked: StackConfig) -> bool:
-    """End everything of this project's stack; whether there was anything. The data stay.
-
-    First who would start anew what is ended (the control plane, which also writes its state),
-    then the containers with the agent, last S3, to which they may still write."""
+    """End everything of this project's stack; whether there was anything. The data stay. S3 comes
+    last: the others may still write to it."""
     layout = Layout(asked.root)
     if not layout.folder.exists():
         return False
     with locked(layout.lock, seconds=stack.LOCK_SECONDS + _SERVICE_SECONDS):
-        ended = [
-            _end(ministack.daemon(layout), _CONTROL_STOP_SECONDS),
-            _end(agent.daemon(layout), _AGENT_STOP_SECONDS),
-        ]
-        for record in records.read_all(layout.containers):
-            if record.state != "exited":
-                end_left(record)
+        ended = [_end_cloud(layout)]
         layout.cloud.unlink(missing_ok=True)
         ended.append(stack.stop(layout))
         layout.remove_sockets()
@@ -253,13 +245,40 @@ def _first(s3: "Future[tuple[Connection, bool, int]]", found: "Future[_Programs]
     return s3.result()[0]
 
 
-def _any_runs(layout: Layout) -> bool:
-    return any(process.find(each(layout)) for each in (ministack.daemon, agent.daemon))
+def _ports(layout: Layout) -> CloudPorts:
+    """The ports of all that is beside S3: those of the last start while the agent runs, which
+    binds them with its containers. Where it is gone, anyone may have taken them: then others are
+    chosen, but first who was told of the old ones is ended, as the control plane was."""
+    last = ports.remembered_cloud(layout)
+    bound = last is not None and process.find(agent.daemon(layout)) is not None
+    if not bound:
+        _end_left(layout)  # lest its own containers are in the way
+        if last is None or not ports.become_free(last):
+            _end_cloud(layout)
+    return ports.choose_cloud(layout, in_use=bound)
 
 
 def _start(daemon: Daemon, command: list[str], environment: Mapping[str, str]) -> None:
     if process.find(daemon) is None:
         process.launch(daemon, command, environment)
+
+
+def _end_cloud(layout: Layout) -> bool:
+    """End all that is beside S3; whether there was anything. First who would start anew what is
+    ended (the control plane, which also writes its state), then the containers with the agent."""
+    ended = [
+        _end(ministack.daemon(layout), _CONTROL_STOP_SECONDS),
+        _end(agent.daemon(layout), _AGENT_STOP_SECONDS),
+    ]
+    _end_left(layout)
+    return any(ended)
+
+
+def _end_left(layout: Layout) -> None:
+    """Kill what is left of the containers of an agent that is gone."""
+    for record in records.read_all(layout.containers):
+        if record.state != "exited":
+            end_left(record)
 
 
 def _end(daemon: Daemon, seconds: float) -> bool:

@@ -64,7 +64,7 @@ def remembered(layout: Layout) -> Ports | None:
 
 
 def choose_cloud(layout: Layout, *, in_use: bool) -> CloudPorts:
-    """The remembered ports, while our own processes have them (`in_use`) or they are free; else
+    """The remembered ports, while who binds them runs (`in_use`) or they are free; else
     others, apart from those of S3; remembered from now on."""
     last = remembered_cloud(layout)
     if last is not None and (in_use or become_free(last)):
