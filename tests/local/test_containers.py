@@ -5,7 +5,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -17,33 +18,63 @@ from lakewarden.local.containers import images
 from lakewarden.local.containers.images import Image
 from lakewarden.local.containers.processes import Containers, ContainersConfig, end_left
 from lakewarden.local.containers.records import Record
+from tests.local.test_cloud_ecs import is_gone, wait_for
 
 pytestmark = pytest.mark.timeout(60)
 
 WAITS = "import sys; open(sys.argv[1]).read()"
 
 
+SLEEPS = "import time; time.sleep(600)"
+MOMENT = datetime(2025, 5, 1, tzinfo=UTC)
+
+
+class Clock:
+    """The time of day; while somebody looks at it the next time, `meanwhile` happens."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], None] | None = None
+
+    def __call__(self) -> datetime:
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
+        return MOMENT
+
+
 class Make(Protocol):
-    def __call__(self, script: str, *arguments: str) -> Containers: ...
+    def __call__(
+        self,
+        script: str,
+        *arguments: str,
+        now: Callable[[], datetime] = ...,
+        kind: type[Containers] = ...,
+    ) -> Containers: ...
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    """Containers whose one image runs a script."""
+    """Containers whose images run a script: `task`, and `single`, one at a time."""
     made: list[Containers] = []
     numbers = count(1)
 
-    def containers(script: str, *arguments: str) -> Containers:
-        argv = (sys.executable, "-I", "-c", script, *arguments)
-        images.write(tmp_path / "images.json", {"task": Image(argv, tmp_path, {})})
+    def containers(
+        script: str,
+        *arguments: str,
+        now: Callable[[], datetime] = lambda: MOMENT,
+        kind: type[Containers] = Containers,
+    ) -> Containers:
+        task = Image((sys.executable, "-I", "-c", script, *arguments), tmp_path, {})
+        single = replace(task, single=True)
+        images.write(tmp_path / "images.json", {"task": task, "single": single})
         (tmp_path / "containers").mkdir()
         config = ContainersConfig(
             folder=tmp_path / "containers",
             allowed=tmp_path / "images.json",
-            now=lambda: datetime(2025, 5, 1, tzinfo=UTC),
+            now=now,
             new_id=lambda: f"{next(numbers):064x}",
         )
-        made.append(Containers(config))
+        made.append(kind(config))
         return made[-1]
 
     yield containers
@@ -51,8 +82,8 @@ def make(tmp_path: Path) -> Iterator[Make]:
         each.close()
 
 
-def start(containers: Containers) -> str:
-    made = containers.create("one", "task:1", {}, {})
+def start(containers: Containers, image: str = "task:1") -> str:
+    made = containers.create("one", image, {}, {})
     containers.start(made.id)
     return made.id
 
@@ -83,6 +114,72 @@ def test_who_waits_hears_of_an_end_that_could_not_be_noted(make: Make, tmp_path:
     fifo.write_text("go\n")
     waiting.join(timeout=20)
     assert ended == [0]
+
+
+@pytest.mark.parametrize("end", [Containers.stop, Containers.kill])
+def test_who_begins_while_it_is_told_to_end_is_ended(
+    make: Make, end: Callable[[Containers, str], None]
+) -> None:
+    """It was found waiting; before that is noted as its end, it gets its turn."""
+    clock = Clock()
+    containers = make(SLEEPS, now=clock)
+    first = start(containers, "single")
+    wait_for(lambda: containers.get(first).state == "running")
+    second = start(containers, "single")
+    assert containers.get(second).state == "waiting"
+
+    def its_turn() -> None:
+        containers.kill(first)
+        wait_for(lambda: containers.get(second).state == "running")
+
+    clock.meanwhile = its_turn
+    end(containers, second)
+    containers.wait(second)
+    number = containers.get(second).pid
+    assert number is not None
+    assert is_gone(number)
+
+
+def test_who_was_told_to_end_while_its_process_started_leaves_nothing(
+    make: Make, tmp_path: Path
+) -> None:
+    """It was found waiting, and is exited and forgotten before its process is there."""
+    begun: list[int] = []
+
+    class Late(Containers):
+        def _launch(self, record: Record, image: Image) -> "subprocess.Popen[bytes]":
+            self.stop(record.id)
+            self.remove(record.id)
+            child = super()._launch(record, image)
+            begun.append(child.pid)
+            return child
+
+    start(make(SLEEPS, kind=Late))
+    wait_for(lambda: begun and is_gone(begun[0]))
+    wait_for(lambda: not list((tmp_path / "containers").iterdir()))
+
+
+def test_of_those_who_wait_for_a_single_image_one_begins(make: Make) -> None:
+    """Both found that none of it runs: the one had not begun when the other looked."""
+    reached, gate = threading.Event(), threading.Event()
+
+    class Gated(Containers):
+        def _launch(self, record: Record, image: Image) -> "subprocess.Popen[bytes]":
+            reached.set()
+            assert gate.wait(20)
+            return super()._launch(record, image)
+
+    containers = make(SLEEPS, kind=Gated)
+    first = start(containers, "single")
+    assert reached.wait(20)
+    second = start(containers, "single")
+    wait_for(lambda: containers._asked.qsize() == 1)  # it has looked, and is the next
+    gate.set()
+    third = start(containers)  # they begin in order: the second had its chance before this one
+    wait_for(lambda: containers.get(third).state == "running")
+    assert [containers.get(each).state for each in (first, second)] == ["running", "waiting"]
+    containers.kill(first)
+    wait_for(lambda: containers.get(second).state == "running")
 
 
 def test_output_is_followed_beyond_a_trim(

@@ -18,12 +18,14 @@ from lakewarden.errors import Refused
 from lakewarden.local.containers import begin, images, records, sessions
 from lakewarden.local.containers.framing import STDOUT, frame, whole_lines
 from lakewarden.local.containers.images import Image
-from lakewarden.local.containers.records import KILLED, Record
+from lakewarden.local.containers.records import KILLED, Record, State
 from lakewarden.records.processes import is_of_this_boot, is_running, started
 
 _LOOK_SECONDS = 0.05  # how often output is looked at by who follows it
 _PAST = 1_000  # removed containers that are remembered
 _LOG_LIMIT = 256 << 20  # bytes of output that are kept of one container
+_NOT_BEGUN: tuple[State, ...] = ("created", "waiting")
+_NOT_ENDED: tuple[State, ...] = (*_NOT_BEGUN, "running")
 
 
 class ContainerUnknown(Refused):
@@ -97,24 +99,16 @@ class Containers:
     def start(self, container: str) -> None:
         """Start it, as soon as the last of a single image has ended."""
         record, image = self.get(container), self.image(self.get(container).image)
-        if record.state != "created":
+        if not self._move(record.id, ("created",), state="waiting", started_at=self._moment()):
             return
-        self._update(record.id, state="waiting", started_at=self._moment())
-        if image.single:
-            waiting = threading.Thread(
-                target=self._start_after_others, args=(record.id, image), daemon=True
-            )
-            waiting.start()
-        else:
-            self._ask_to_start(record.id, image)
+        self._ask_to_start(record.id, image)
+        if not image.single:
             self._await(record.id, lambda now: now.state != "waiting", seconds=5)
 
     def stop(self, container: str) -> None:
         """SIGTERM now, SIGKILL after the image's patience. Returns at once, as StopTask does."""
-        record = self.get(container)
-        if record.state in ("created", "waiting"):
-            self._end(record.id, KILLED)
-        elif record.state == "running":
+        record = self._begun(container)
+        if record is not None:
             self._signal(record, signal.SIGTERM)
             patience = self.image(record.image).stop_seconds
             stopping = threading.Thread(
@@ -123,19 +117,16 @@ class Containers:
             stopping.start()
 
     def kill(self, container: str, number: int = signal.SIGKILL) -> None:
-        record = self.get(container)
-        if record.state in ("created", "waiting"):
-            self._end(record.id, KILLED)
-        elif number == signal.SIGKILL and record.pid is not None:
+        record = self._begun(container)
+        if record is not None and number == signal.SIGKILL and record.pid is not None:
             sessions.kill(record.pid)
-        else:
+        elif record is not None:
             self._signal(record, number)
 
     def kill_for_memory(self, container: str) -> None:
         """As the kernel would, where a task has a limit."""
         record = self.get(container)
-        if record.state == "running" and record.pid is not None:
-            self._update(record.id, out_of_memory=True)
+        if record.pid is not None and self._move(record.id, ("running",), out_of_memory=True):
             sessions.kill(record.pid)
 
     def wait(self, container: str) -> int:
@@ -197,32 +188,41 @@ class Containers:
     def _ask_to_start(self, container: str, image: Image) -> None:
         self._asked.put(lambda: self._start_now(container, image))
 
-    def _start_after_others(self, container: str, image: Image) -> None:
-        mine = self.get(container)
-        name = images.name_of(mine.image)
+    def _start_after_others(self, record: Record, image: Image) -> None:
         with self._changed:
             self._changed.wait_for(
-                lambda: (
-                    self._state(container) != "waiting"
-                    or not any(
-                        images.name_of(other.image) == name and other.state == "running"
-                        for other in self._records.values()
-                    )
-                )
+                lambda: self._state(record.id) != "waiting" or not self._runs(record.image)
             )
-        self._ask_to_start(container, image)
+        self._ask_to_start(record.id, image)
+
+    def _runs(self, reference: str) -> bool:
+        """Whether a container of that image runs; for who holds `_changed`."""
+        name = images.name_of(reference)
+        return any(
+            images.name_of(each.image) == name and each.state == "running"
+            for each in self._records.values()
+        )
 
     def _start_now(self, container: str, image: Image) -> None:
         with self._changed:
             record = self._records.get(container)
-        if record is None or record.state != "waiting":  # stopped before it began
+            if record is None or record.state != "waiting":  # stopped before it began
+                return
+            # Here, where one starts at a time: of those who wait, all hear of the last one's end.
+            taken = image.single and self._runs(record.image)
+        if taken:
+            threading.Thread(
+                target=self._start_after_others, args=(record, image), daemon=True
+            ).start()
             return
         try:
             child = self._launch(record, image)
         except OSError:
             self._end(container, 127)
             return
-        self._update(container, state="running", pid=child.pid, started=started(child.pid))
+        since = started(child.pid)
+        if not self._move(container, ("waiting",), state="running", pid=child.pid, started=since):
+            sessions.kill(child.pid)  # stopped meanwhile, by who could not know of the process
         threading.Thread(target=self._collect, args=(container, child), daemon=True).start()
 
     def _launch(self, record: Record, image: Image) -> "subprocess.Popen[bytes]":
@@ -247,10 +247,19 @@ class Containers:
         sessions.kill(child.pid)  # what it started ends with it, as in a container
         self._end(container, code if code >= 0 else 128 - code)
 
-    def _end(self, container: str, code: int) -> None:
-        self._update(container, state="exited", exit_code=code, ended_at=self._moment())
+    def _begun(self, container: str) -> Record | None:
+        """The container, where its process runs. Who has not begun is ended, and never will."""
+        known = self.get(container).id
+        self._end(known, KILLED, of=_NOT_BEGUN)
         with self._changed:
-            forgotten = container in self._removed
+            record = self._records.get(known)
+        return record if record is not None and record.state == "running" else None
+
+    def _end(self, container: str, code: int, *, of: tuple[State, ...] = _NOT_ENDED) -> None:
+        """Note its end, where it is in one of those states."""
+        ended = self._move(container, of, state="exited", exit_code=code, ended_at=self._moment())
+        with self._changed:  # of who is unknown by now, output may have come after that
+            forgotten = container not in self._records or (ended and container in self._removed)
         if forgotten:
             self._forget(container)
 
@@ -297,15 +306,18 @@ class Containers:
         record = self._records.get(container)
         return record.state if record else "exited"
 
-    def _update(self, container: str, **changes: object) -> None:
+    def _move(self, container: str, of: tuple[State, ...], **changes: object) -> bool:
+        """Change a container that is in one of those states; whether it was. Who looked a moment
+        ago may be too late: another thread starts it, or ends it."""
         with self._changed:
             record = self._records.get(container)
-            if record is None or record.state == "exited":
-                return
+            if record is None or record.state not in of:
+                return False
             try:
                 self._put(record.model_copy(update=changes))
             except OSError as error:  # a full disk: who runs is known all the same, here
                 print(f"container {container[:12]} is not noted: {error}", file=sys.stderr)  # noqa: T201 - the agent's log
+            return True
 
     def _put(self, record: Record) -> None:
         with self._changed:
