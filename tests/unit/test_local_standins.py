@@ -1,8 +1,11 @@
 """What the stand-ins decide: alarms, target health, heartbeats, shares."""
 
+import logging
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 from lakewarden.local.control.emulator import (
     alarm_messages,
     execution_metrics,
+    saving,
     task_events,
     token_waits,
     trail,
@@ -176,6 +180,43 @@ def test_an_execution_that_is_over_does_not_fail_any_more() -> None:
     fail({"status": "ABORTED"}, "States.Timeout", "")
     fail({"status": "RUNNING"}, "NotExported", "")
     assert failed == ["NotExported"]
+
+
+def test_the_last_save_waits_for_ours_and_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both write the same drafts. A ministack that is asked to end amid a save of ours."""
+    done: list[str] = []
+    ours_began, last_began = threading.Event(), threading.Event()
+
+    def save_all(services: str) -> None:
+        done.append(f"{services} begins")
+        if services == "last":
+            last_began.set()
+        else:
+            ours_began.set()
+            last_began.wait(0.3)  # so long it could begin, if it did not wait
+        done.append(f"{services} ends")
+
+    app, persistence, core = (ModuleType(name) for name in ("app", "persistence", "core"))
+    persistence.__dict__.update(save_all=save_all, logger=logging.getLogger("persistence"))
+    app.__dict__.update(
+        save_all=save_all,
+        _build_persistence_save_dict=lambda: "ours",
+        _load_persisted_state=lambda: None,
+    )
+    package = ModuleType("ministack")
+    package.__dict__.update(app=app)
+    core.__dict__.update(persistence=persistence)
+    monkeypatch.setitem(sys.modules, "ministack", package)
+    monkeypatch.setitem(sys.modules, "ministack.core", core)
+    monkeypatch.setattr(saving, "_SECONDS", 0.01)
+    saving.mend()
+    [saver] = [each for each in threading.enumerate() if each.name == "saving"]
+    app._load_persisted_state()
+    assert ours_began.wait(10)
+    app.save_all("last")
+    assert done[-4:] == ["ours begins", "ours ends", "last begins", "last ends"]
+    saver.join(10)
+    assert not saver.is_alive()
 
 
 def test_executions_are_counted_once_by_how_they_ended() -> None:

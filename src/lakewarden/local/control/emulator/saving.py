@@ -4,7 +4,7 @@ ministack writes its state when it is asked to stop, and loses all of it when it
 """
 
 import threading
-import time
+from typing import Any
 
 _SECONDS = 3.0
 
@@ -13,11 +13,21 @@ def mend() -> None:
     from ministack import app
     from ministack.core import persistence
 
+    one_at_a_time, ending = threading.Lock(), threading.Event()  # all write to the same drafts
+    save_all = app.save_all
+
     def save() -> None:
-        while True:
-            time.sleep(_SECONDS)
-            if app._BOOTED.is_set():  # what changes meanwhile is logged, and saved the next time
-                persistence.save_all(app._build_persistence_save_dict())
+        while not ending.wait(_SECONDS):
+            with one_at_a_time:
+                if app._BOOTED.is_set() and not ending.is_set():
+                    # What changes meanwhile is logged, and saved the next time.
+                    save_all(app._build_persistence_save_dict())
+
+    def save_last(services: Any) -> None:
+        """ministack's own, when it stops: nothing older is written after it."""
+        ending.set()
+        with one_at_a_time:
+            save_all(services)
 
     app._BOOTED = threading.Event()
     load = app._load_persisted_state
@@ -27,5 +37,6 @@ def mend() -> None:
         app._BOOTED.set()  # before, an empty state would be written over the last one
 
     app._load_persisted_state = load_and_begin
+    app.save_all = save_last
     persistence.logger.setLevel("WARNING")
     threading.Thread(target=save, name="saving", daemon=True).start()
