@@ -27,6 +27,8 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 def main() -> None:
     word, _, rest = os.environ.get("LAKEWARDEN_TASK", "sleep").partition(" ")
+    if word == "deaf":  # first: who reads that it has begun may ask it to end
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("begun", os.getpid(), flush=True)
     if word == "exit":
         print("to standard error", file=sys.stderr)
@@ -34,8 +36,6 @@ def main() -> None:
     if word == "environment":
         print(json.dumps(dict(os.environ)), flush=True)
         return
-    if word == "deaf":
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if word == "children":
         child = subprocess.Popen([sys.executable, "-I", "-c", _CHILD, *rest.split()])
         print("child", child.pid, flush=True)
