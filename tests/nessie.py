@@ -27,12 +27,12 @@ from lakewarden.local.nessie import (
     environment,
     is_ready,
 )
-from lakewarden.local.overlay import HOST
+from lakewarden.local.overlay import FIRST_PORT, HOST
 from tests import needs
 from tests.stack import LocalStack
 
 START = 120  # seconds that a loaded machine may take; alone it is five
-_FIRST_PORT, _PORTS = 22_000, 8_000  # the local stack's own are below, gRPC's are nobody's here
+_PORTS = 2_000  # just below the local stacks' own, whose gRPC neighbours lie above those
 _given: set[int] = set()
 
 
@@ -181,9 +181,9 @@ def _base64(told: bytes) -> str:
 
 
 def _free_ports() -> tuple[int, int]:
-    """Below those that outgoing connections take; each process looks elsewhere first."""
+    """Each process looks elsewhere first."""
     start = os.getpid() * 20 % _PORTS
-    candidates = (_FIRST_PORT + (start + step) % _PORTS for step in range(_PORTS))
+    candidates = (FIRST_PORT - _PORTS + (start + step) % _PORTS for step in range(_PORTS))
     free = (port for port in candidates if port not in _given and _can_listen(port))
     ports = next(free), next(free)
     _given.update(ports)
