@@ -119,14 +119,14 @@ def test_a_task_that_answers_ends_the_state(cloud: CloudStack) -> None:
 
 def test_who_is_silent_is_timed_out_and_who_is_heard_is_not(cloud: CloudStack) -> None:
     machines = cloud.client("stepfunctions")
-    _, execution = start(cloud, "silent", waiting(4, "sleep"))
+    _, execution = start(cloud, "silent", waiting(10, "sleep"))  # a busy machine takes seconds
     arn = running(cloud)
     given = token(cloud, arn)
-    for _ in range(4):  # longer than a heartbeat in all
+    for _ in range(5):  # longer than a heartbeat in all
         wait = machines.describe_execution(executionArn=execution)
         assert wait["status"] == "RUNNING"
         machines.send_task_heartbeat(taskToken=given)
-        pause(1.5)
+        pause(2.5)
     found = ended(cloud, execution)
     assert (found["status"], found["error"]) == ("FAILED", "States.HeartbeatTimeout")
     with pytest.raises(machines.exceptions.TaskDoesNotExist):
