@@ -652,8 +652,7 @@ class Project(Environment):
             yield connection
 
     def _leases(self) -> Mapping[str, bool]:
-        from lakewarden.batch.conductor import LEASES
-        from lakewarden.records.lease import holders
+        from lakewarden.records.lease import LEASES, holders
 
         return holders(self.objects, LEASES, host=socket.gethostname(), now=now())
 

@@ -40,14 +40,13 @@ from lakewarden.lake.model import (
     TakenOver,
 )
 from lakewarden.lake.store import store_errors
-from lakewarden.records.lease import Holder, Keeper, LeaseHeld, acquire
+from lakewarden.records.lease import LEASES, Holder, Keeper, LeaseHeld, acquire
 from lakewarden.records.stream import Stream
 from lakewarden.tables.template import Template
 
 _log = structlog.get_logger(__name__)
 _T = TypeVar("_T", bound=Result)
 
-LEASES = "ops/leases/"
 # Those that lost a base take turns, so each of the others can overtake a run once or twice.
 _ATTEMPTS = 20
 _INTERRUPTED_SECONDS = 2.0  # for a receipt, after Ctrl-C

@@ -11,9 +11,8 @@ from datetime import datetime
 from pathlib import Path
 
 from lakewarden.aws.objects import Objects
-from lakewarden.batch.conductor import LEASES
 from lakewarden.lake.model import Lake, Publication, TakenOver
-from lakewarden.records.lease import Holder, LeaseHeld, acquire, holders
+from lakewarden.records.lease import LEASES, Holder, LeaseHeld, acquire, holders
 
 
 @dataclass(frozen=True)

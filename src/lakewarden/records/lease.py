@@ -26,6 +26,7 @@ from lakewarden.records.processes import is_running, started
 
 _log = structlog.get_logger()
 
+LEASES = "ops/leases/"  # one a batch: <dataset>/<batch>.json
 FORMAT = 1
 DEAD_AFTER = timedelta(seconds=60)  # without a renewal, where we cannot see the process
 RENEW_SECONDS = 10.0
