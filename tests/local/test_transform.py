@@ -271,6 +271,26 @@ def test_a_model_that_fails_is_told_without_its_data(
     assert (kept in (error.value.hint or "")) == computed
 
 
+def test_a_python_model_that_fails_is_told_without_its_data(site: Site, write: Write) -> None:
+    """What it raises is its author's own words, and may be made of rows."""
+    model = """
+        def model(dbt, session):
+            orders = dbt.ref("stg_orders")
+            for row in orders.fetchall():
+                raise ValueError(f"could not convert to a number: {row}")
+            return orders
+        """
+    write({"models/loud.py": textwrap.dedent(model)})
+    loaded = site.deliver("orders", "2013-01-01", orders("2013-01-01", (1, "secret", "1")))
+    with pytest.raises(ModelFailed, match=r"model loud failed") as error:
+        site.transform(loaded)
+    assert "secret" not in f"{error.value} {error.value.hint}"
+    artifacts = site.scratch / loaded.run.id / "dbt" / "artifacts"
+    for file in artifacts.iterdir():
+        assert "secret" not in file.read_text(), file.name
+    assert "withheld" in (artifacts / "dbt.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("total", "told"),
     [

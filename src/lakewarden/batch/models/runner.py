@@ -34,6 +34,9 @@ _KEPT = {
 }
 _IN_THE_LOG = "dbt.log, kept with the run's receipts, has more of it, but no value of the data."
 _WITHHELD = "(withheld: it may quote a value)"
+_QUOTES = "whose message may quote a value"
+# How nodes end of whose message is what went wrong; of others it counts rows.
+_ERRORS = ("error", "runtime error")
 _SHORT = 8  # characters; a shorter line of a message is looked for as a whole line only
 _LONGEST_MESSAGE = 500  # characters; the log has the whole
 # DuckDB's names of errors, with which its messages begin.
@@ -141,7 +144,8 @@ def invoke(
     with _alone():
         result = dbtRunner(manifest=manifest).invoke(line)
     _keep(site, command, target)
-    _withhold(site, list(_quoting(result)))
+    if command != "parse":  # which asks the database nothing
+        _withhold(site, list(_quoting(result)))
     if result.exception is not None:
         raise _explained(result.exception, site, command) from result.exception
     return result
@@ -188,14 +192,9 @@ def _keep(site: DbtSite, command: str, target: Path) -> None:
 def _quoting(result: "dbtRunnerResult") -> Iterator[str]:
     """Messages that may quote a value of the data."""
     found = [str(result.exception)] if result.exception else []
-    found += [one.message or "" for one in getattr(result.result, "results", ())]
-    yield from (message for message in found if _may_quote(message))
-
-
-def _may_quote(message: str) -> bool:
-    # Of a test that ran, and of a model that was built, dbt says how many rows there are.
-    kind, _ = _read(message)
-    return kind is not None and kind not in _OF_SQL
+    ended = getattr(result.result, "results", ())
+    found += [one.message or "" for one in ended if one.status in _ERRORS]
+    yield from (message for message in found if _told(message) is None)
 
 
 def _withhold(site: DbtSite, messages: Sequence[str]) -> None:
@@ -214,8 +213,8 @@ def _withhold(site: DbtSite, messages: Sequence[str]) -> None:
         if path.exists():
             document = json.loads(path.read_bytes())
             for one in document["results"]:
-                if _may_quote(one.get("message") or ""):
-                    one["message"] = brief(one["message"])
+                if one["status"] in _ERRORS:
+                    one["message"] = brief(one["message"] or "")
             path.write_text(json.dumps(document), "utf-8")
 
 
@@ -245,13 +244,21 @@ def brief(message: str) -> str:
     Of errors that speak of the project's SQL alone it is DuckDB's first line (the next ones quote
     the SQL, which a macro may have made of values), or what dbt says; of any other the kind.
     """
+    told = _told(message)
+    if told is not None:
+        return _on_one_line(told)
+    kind, _ = _read(message)
+    return f"{kind} Error, {_QUOTES}" if kind else f"an error, {_QUOTES}"
+
+
+def _told(message: str) -> str | None:
+    """What of an error's message quotes no value; None: whatever it says may be one."""
     kind, told = _read(message)
     if kind in _OF_SQL:
-        return _on_one_line(told.partition("\n")[0])
+        return told.partition("\n")[0]
     if message.startswith(_OF_DBT) and not _KIND.search(message):
-        return _on_one_line(message)
-    told = f"{kind} Error" if kind else "an error"
-    return f"{told}, whose message may quote a value"
+        return message
+    return None
 
 
 def is_of_data(message: str) -> bool:
