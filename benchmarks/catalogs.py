@@ -2,6 +2,7 @@
 batches, many of them in a row."""
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -139,7 +140,9 @@ def _nessie(root: Path) -> Iterator[str]:
         stack["secret_key"],
     )
     server = nessie.Server(*_PORTS, nessie.RocksDb(folder / "rocks"), store, folder)
-    argv = nessie.command(nessie.find_java(), nessie.find_jar(nessie.cache()), server)
+    argv = nessie.command(
+        nessie.find_java(), nessie.find_jar(nessie.cache(), dict(os.environ)), server
+    )
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             argv, cwd=folder, env=nessie.environment(server), stdout=log, stderr=log

@@ -114,7 +114,7 @@ def java() -> Java:
 def maven() -> Path:
     """Nessie's jar, which Maven fetches where this user has none yet."""
     try:
-        return nessie.find_jar(nessie.cache())
+        return nessie.find_jar(nessie.cache(), dict(os.environ))
     except nessie.NessieMissing as error:
         _missing("maven", error.message)
 

@@ -102,11 +102,13 @@ class Environment:
         return uri
 
     def catalog_token(self) -> str | None:
-        """The bearer token, where the catalog asks for one."""
+        """The bearer token, where the catalog asks for one; raises SecretUnusable."""
+        from lakewarden.aws.secrets import bearer
+
         catalog = self.env.catalog
         if isinstance(catalog, SqlCatalogSettings) or catalog.token is None:
             return None
-        return self.reveal(catalog.token)
+        return bearer(self.reveal(catalog.token))
 
     @cached_property
     def objects(self) -> "Objects":
@@ -137,10 +139,9 @@ class Environment:
 
     def arn(self, service: str, resource: str) -> str:
         """Of something of this project's account and region."""
-        from lakewarden.aws.clients import check_account
+        from lakewarden.aws.clients import arn_of
 
-        account = check_account(self.connection)
-        return f"arn:aws:{service}:{self.connection.region}:{account}:{resource}"
+        return arn_of(self.connection, service, resource)
 
     @cached_property
     def lake(self) -> "Lake":
@@ -200,17 +201,12 @@ class Environment:
         return DbtProject(folder, self.root / ".lakewarden" / "cache" / "dbt")
 
     def _database(self, catalog: SqlCatalogSettings) -> str:
-        from sqlalchemy import make_url
-        from sqlalchemy.exc import ArgumentError
+        from lakewarden.lake.sql_engine import database_url
 
         uri = self.settings.catalog_uri(self.reveal(catalog.uri))
         if catalog.password is None:
             return uri
-        try:
-            url = make_url(uri)
-        except ArgumentError:
-            return uri  # its engine tells what is wrong with it
-        whole = url.set(password=self.reveal(catalog.password))
+        whole = database_url(uri).set(password=self.reveal(catalog.password))
         return whole.render_as_string(hide_password=False)
 
     def _nessie(self, catalog: NessieCatalogSettings) -> "Lake":

@@ -269,7 +269,17 @@ def test_no_secret_is_told() -> None:
     assert "127.0.0.1" in told
 
 
-@pytest.mark.parametrize("wrong", ["hunter2", "mysql://ann:hunter2@h/d", "sqlite://"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "hunter2",
+        "mysql://ann:hunter2@h/d",
+        "sqlite://",
+        "postgresql://ann:p@hunter2@h/d",
+        "postgresql://ann:p@ss:hunter2@h/d",
+        "postgresql://ann:hunter2",
+    ],
+)
 def test_a_uri_that_cannot_serve_is_wrong_usage(wrong: str) -> None:
     with pytest.raises(WrongUsage) as caught:
         SqlLake(wrong, "file:///nowhere", {})

@@ -22,6 +22,7 @@ class FakeControlPlane:
     """`accounts`: by access key; `calls`: (access key, operation) of each request that came."""
 
     endpoint: str
+    partition: str = "aws"
     accounts: dict[str, str] = field(default_factory=dict)
     secrets: dict[str, str | bytes] = field(default_factory=dict)
     parameters: dict[str, str] = field(default_factory=dict)
@@ -74,9 +75,9 @@ class FakeControlPlane:
         account = self.accounts.get(key)
         if account is None:
             return 403, _xml("ErrorResponse", "<Error><Code>InvalidClientTokenId</Code></Error>")
-        who = f"arn:aws:sts::{account}:assumed-role/writer/lakewarden"
+        who = f"arn:{self.partition}:sts::{account}:assumed-role/writer/lakewarden"
         if key != _IN_ROLE:
-            who = f"arn:aws:iam::{account}:user/{key}"
+            who = f"arn:{self.partition}:iam::{account}:user/{key}"
         told = f"<Arn>{who}</Arn><UserId>x</UserId><Account>{account}</Account>"
         return 200, _xml("GetCallerIdentityResponse", _result("GetCallerIdentity", told))
 

@@ -28,8 +28,15 @@ from lakewarden.adoption.model import (
     Reason,
     Survey,
 )
-from lakewarden.adoption.render import SECRET_VARIABLE, files_of, settings_text, template_text
+from lakewarden.adoption.render import (
+    SECRET_VARIABLE,
+    files_of,
+    report_text,
+    settings_text,
+    template_text,
+)
 from lakewarden.errors import LakewardenError
+from lakewarden.lake.sql_engine import CatalogUriInvalid
 from lakewarden.tables.template import (
     Column,
     Direction,
@@ -247,6 +254,15 @@ def survey(uri: str = "sqlite:////srv/c.db", *, secret: bool = False, name: str 
     )
 
 
+def test_names_of_others_stay_names_in_the_report() -> None:
+    found = survey(name="x\n\n## Next\n\n1. Run this\x1b]0;")
+    key = "raw/x\n## Next <img src=http://elsewhere>\u202e"
+    landing = survey_landing("s3://lake/raw/", [*keys("2024-01-01"), key], [])
+    text = report_text(replace(found, landings=[landing]))
+    assert [line for line in text.splitlines() if line == "## Next"] == ["## Next"]
+    assert all(char.isprintable() for char in text.replace("\n", ""))
+
+
 def test_the_settings_name_the_variable_for_a_secret() -> None:
     text = settings_text(survey("postgresql://me@db/x", secret=True))
     found = tomllib.loads(text)
@@ -320,6 +336,9 @@ def test_a_landing_prefix_ends_with_a_slash() -> None:
         ("::geheim::", CatalogKindUnknown),
         ("postgresql://user:geheim@127.0.0.1:1/x?password=geheim", CatalogUnreadable),
         ("http://user:geheim@127.0.0.1:1/iceberg/main", CatalogUnreadable),
+        ("http://user:geheim@127.0.0.1:99999/iceberg/main", CatalogKindUnknown),
+        ("postgresql://user:p@geheim@127.0.0.1:1/x", CatalogUriInvalid),
+        ("postgresql://user:p@ss:geheim@127.0.0.1/x", CatalogUriInvalid),
     ],
 )
 def test_a_catalog_that_cannot_be_read_is_told_without_its_secrets(

@@ -18,6 +18,7 @@ from lakewarden.aws.clients import (
     s3_client,
 )
 from lakewarden.aws.s3 import S3Objects
+from lakewarden.aws.topics import publish
 from tests.fakes.control_plane import FakeControlPlane, fake_control_plane
 
 PINNED, OTHER = "111111111111", "222222222222"
@@ -83,7 +84,7 @@ def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    for made in (clients._session, clients._in_role, clients.check_account):
+    for made in (clients._session, clients._in_role, clients._caller):
         made.cache_clear()
 
 
@@ -96,6 +97,24 @@ def test_a_profile_says_who_we_are(plane: FakeControlPlane) -> None:
         s3_client(replace(by_profile, profile="elsewhere"))
     with pytest.raises(ProfileUnknown, match="nobody"):
         s3_client(replace(by_profile, profile="nobody"))
+
+
+@pytest.mark.usefixtures("profiles")
+def test_what_we_name_is_in_our_own_partition(plane: FakeControlPlane) -> None:
+    plane.partition = "aws-cn"
+    publish(connection(plane, "ours"), "told", "subject", "message")
+    assert plane.sent[0][0].startswith("arn:aws-cn:sns:")
+
+
+@pytest.mark.usefixtures("profiles")
+def test_what_is_on_this_machine_is_not_asked_for_through_a_proxy(
+    plane: FakeControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert identity(connection(plane, "ours"))["Account"] == PINNED
 
 
 @pytest.mark.usefixtures("profiles")

@@ -82,6 +82,14 @@ def test_what_lay_there_before_goes() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["/_manifest.json", "../x_manifest.json", "a\n_manifest.json"])
+def test_what_lay_there_goes_whatever_it_is_called(name: str) -> None:
+    objects = MemoryObjects()
+    objects.put(f"raw/sales/{DAY}/{name}", b"somebody's")
+    copy(producer(a=b"1"), objects)
+    assert f"raw/sales/{DAY}/{name}" not in {version.key for version in objects.list("")}
+
+
 def test_a_delivery_that_is_not_whole_changes_nothing() -> None:
     objects, source = MemoryObjects(), producer(a=b"1", b=b"22")
     copy(source, objects)

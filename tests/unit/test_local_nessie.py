@@ -29,6 +29,9 @@ def server(folder: Path, **changed: object) -> Server:
     return Server(**told)  # type: ignore[arg-type]  # a test's shorthand
 
 
+ENVIRONMENT = {"PATH": "/usr/bin:/bin"}
+
+
 def program(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{text}\n")
@@ -85,7 +88,7 @@ def test_without_java_and_maven_it_is_said_what_to_install(alone: Path, tmp_path
         nessie.find_java()
     assert "lakewarden[nessie]" in str(no_java.value.hint)
     with pytest.raises(nessie.NessieMissing) as no_maven:
-        nessie.find_jar(tmp_path / "cache")
+        nessie.find_jar(tmp_path / "cache", ENVIRONMENT)
     assert "apt-get install maven" in str(no_maven.value.hint)
 
 
@@ -102,10 +105,10 @@ def maven(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_jar_is_fetched_once_and_hashed_once(
     maven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jar = nessie.find_jar(tmp_path / "cache")
+    jar = nessie.find_jar(tmp_path / "cache", ENVIRONMENT)
     assert jar.read_bytes() == b"jar\n"
     monkeypatch.setattr(hashlib, "file_digest", None)
-    assert nessie.find_jar(tmp_path / "cache") == jar
+    assert nessie.find_jar(tmp_path / "cache", ENVIRONMENT) == jar
     assert maven.read_text() == "called\n"
     assert sorted(path.name for path in jar.parent.iterdir()) == [
         "lock",
@@ -114,19 +117,29 @@ def test_the_jar_is_fetched_once_and_hashed_once(
     ]
 
 
+def test_maven_sees_no_key_of_ours(alone: Path, maven: Path, tmp_path: Path) -> None:
+    seen = tmp_path / "seen"
+    script = (alone / "mvn").read_text()
+    (alone / "mvn").write_text(f"{script}\nexport >'{seen}'\n")
+    kept = {"MIRROR_USER": "ann", "AWS_SECRET_ACCESS_KEY": "geheim", "LAKEWARDEN__X": "geheim"}
+    nessie.find_jar(tmp_path / "cache", {**ENVIRONMENT, **kept})
+    assert "MIRROR_USER" in seen.read_text()
+    assert "geheim" not in seen.read_text()
+
+
 def test_another_file_in_its_place_is_not_run(maven: Path, tmp_path: Path) -> None:
-    jar = nessie.find_jar(tmp_path / "cache")
+    jar = nessie.find_jar(tmp_path / "cache", ENVIRONMENT)
     was = jar.stat()
     jar.write_bytes(b"raj\n")
     os.utime(jar, ns=(was.st_atime_ns, was.st_mtime_ns))
     with pytest.raises(nessie.NessieMissing, match="sha256"):
-        nessie.find_jar(tmp_path / "cache")
+        nessie.find_jar(tmp_path / "cache", ENVIRONMENT)
 
 
 def test_why_maven_failed_is_told(alone: Path, tmp_path: Path) -> None:
     program(alone / "mvn", "echo '[ERROR] no such artifact'; exit 1")
     with pytest.raises(nessie.NessieMissing, match="no such artifact"):
-        nessie.find_jar(tmp_path / "cache")
+        nessie.find_jar(tmp_path / "cache", ENVIRONMENT)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
 
 

@@ -249,6 +249,12 @@ def test_a_damaged_manifest_is_read_or_refused(at: int, damage: bytes) -> None:
     check_read(body[:at] + damage + body[at + len(damage) :], None)
 
 
+def test_a_field_whose_name_is_no_text_is_refused() -> None:
+    check_read(version_one({"url": "a.csv"})[:-1] + b', "\\ud800": 1}', None)
+    with pytest.raises(ManifestRefused):
+        read(version_one({"url": "a.csv"})[:-1] + b', "\\ud800": 1}', None)
+
+
 def check_read(body: bytes, covers: str | None) -> None:
     try:
         manifest = read(body, covers)

@@ -1,16 +1,20 @@
 """The Lambda functions: what they answer, and that nobody's words get out."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lakewarden.stepfunctions import handlers
+from lakewarden.aws.objects import ObjectVersion
+from lakewarden.aws.retry import StorageDenied
+from lakewarden.stepfunctions import arrivals, handlers
 from lakewarden.stepfunctions.arrivals import execution_name
 from lakewarden.stepfunctions.containers import stop_others, why_ended
 from lakewarden.stepfunctions.handlers import HandlerFailed
-from lakewarden.wiring import open_project
+from lakewarden.wiring import Project, open_project
+from tests.fakes.objects import MemoryObjects
 
 EXAMPLE = Path(__file__).parents[2] / "src" / "lakewarden" / "examples" / "dpc"
 PAYLOAD = {"dataset": "dpc", "batch": "2025-04"}
@@ -58,6 +62,52 @@ def test_an_arrival_that_could_not_be_looked_at_is_not_forgotten() -> None:
     }
     with pytest.raises(HandlerFailed):
         handlers.check_deliveries(event)
+
+
+class Metrics:
+    """CloudWatch, as far as it is asked here."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, float] = {}
+
+    def put_metric_data(self, Namespace: str, MetricData: list[dict[str, Any]]) -> None:  # noqa: N803 - boto3's names
+        assert Namespace == arrivals.NAMESPACE
+        for datum in MetricData:
+            dimensions = {one["Name"]: one["Value"] for one in datum["Dimensions"]}
+            self.told[dimensions["Dataset"]] = datum["Value"]
+
+
+def test_a_dataset_that_cannot_be_looked_at_does_not_hide_that_others_are_late(
+    project: Path,
+) -> None:
+    due = 'due = { at = "00:00", zone = "UTC", grace = "0m", first = 2026-01-01 }'
+    dataset = f'batch = "date"\ntables = {{ "raw.t" = "*.csv" }}\n{due}'
+    (project / "lakewarden.toml").write_text(
+        'project = "p"\n[env.dev]\naccount = "local"\nbucket = "p-dev"\n'
+        'catalog = { type = "sql", uri = "sqlite:///c.db" }\n'
+        f'[dataset.a]\nlanding = "raw/a/{{batch}}/"\n{dataset}\n'
+        f'[dataset.b]\nlanding = "raw/b/{{batch}}/"\n{dataset}\n'
+    )
+
+    class Denied(MemoryObjects):
+        def list(self, prefix: str) -> Iterator[ObjectVersion]:
+            if prefix.startswith("raw/a/"):
+                raise StorageDenied("raw/a/ may not be listed")
+            return super().list(prefix)
+
+    metrics = Metrics()
+
+    class There(Project):
+        def client(self, service: str) -> Metrics:
+            return metrics
+
+    opened = open_project()
+    there = There(opened.settings, opened.env_name, opened.env)
+    there.__dict__["objects"] = Denied()
+    with pytest.raises(StorageDenied):
+        arrivals.check(there, {"kind": "check"})
+    assert metrics.told.keys() == {"b"}
+    assert metrics.told["b"] > 0
 
 
 @pytest.mark.parametrize("dataset", ["dpc", "d" * 79, "d" * 200])

@@ -1,13 +1,21 @@
 """lakewarden.toml and the environment: what is taken from where, and how mistakes are told."""
 
 import json
+import traceback
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from lakewarden.aws.secrets import ManagedSecret, Parameter, Reference, Variable
+from lakewarden.aws.secrets import (
+    ManagedSecret,
+    Parameter,
+    Reference,
+    SecretUnusable,
+    Variable,
+    bearer,
+)
 from lakewarden.environment import Environment, LocalNessieMissing
 from lakewarden.errors import LakewardenError, WrongUsage
 from lakewarden.lake.nessie import NessieLake
@@ -459,6 +467,18 @@ def test_a_token_is_shown_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     shown = f"{opened.lake!r} {opened!r} {read.model_dump_json()}"
     assert PASSWORD not in shown
     assert "http://127.0.0.1:2" in shown
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", " "])
+def test_a_token_may_be_kept_with_a_line_end(end: str) -> None:
+    assert bearer(f"{PASSWORD}{end}") == PASSWORD
+
+
+@pytest.mark.parametrize("wrong", ["\n", f"{PASSWORD}\nX: y", f"Bearer {PASSWORD}", f"{PASSWORD}é"])
+def test_what_is_no_token_is_told_without_it(wrong: str) -> None:
+    with pytest.raises(SecretUnusable) as caught:
+        bearer(wrong)
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_wrong_address_of_a_nessie_is_refused_without_telling_it(tmp_path: Path) -> None:

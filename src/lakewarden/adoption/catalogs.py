@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 from pyiceberg.io import FileIO
@@ -48,7 +48,8 @@ def open_catalog(
 ) -> "Iterator[tuple[CatalogSurvey, Iterator[Listed]]]":
     """The catalog, and what is in it, in the order of names.
 
-    properties: PyIceberg's `s3.*`. Raises CatalogUnreadable, CatalogKindUnknown."""
+    properties: PyIceberg's `s3.*`. Raises CatalogUnreadable, CatalogKindUnknown and
+    CatalogUriInvalid."""
     scheme = address.uri.partition(":")[0]
     if scheme in ("http", "https"):
         yield _rest(address, properties)
@@ -65,16 +66,11 @@ def open_catalog(
 
 @contextmanager
 def _sql(address: CatalogAddress, io: FileIO) -> Iterator[tuple[CatalogSurvey, Iterator[Listed]]]:
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+    from sqlalchemy.exc import SQLAlchemyError
 
-    try:
-        url = make_url(address.uri)
-    except ArgumentError:  # its text may hold the password
-        raise CatalogKindUnknown(
-            "the catalog's uri is not a database URL",
-            hint="Write sqlite:///path/to/catalog.db or postgresql://host/database.",
-        ) from None
+    from lakewarden.lake.sql_engine import database_url
+
+    url = database_url(address.uri)
     public = _without_secrets(url)
     try:
         with _reading(url) as connection:
@@ -98,6 +94,8 @@ def _sql(address: CatalogAddress, io: FileIO) -> Iterator[tuple[CatalogSurvey, I
 def _reading(url: "URL") -> "Iterator[Connection]":
     from sqlalchemy import create_engine
 
+    from lakewarden.lake.sql_engine import driver_missing
+
     arguments: dict[str, object] = {}
     if url.drivername.startswith("sqlite"):
         file = Path(url.database or "")
@@ -114,7 +112,10 @@ def _reading(url: "URL") -> "Iterator[Connection]":
             "options": "-c default_transaction_read_only=on",
             "connect_timeout": _TIMEOUT,
         }
-    engine = create_engine(opened, connect_args=arguments, hide_parameters=True)
+    try:
+        engine = create_engine(opened, connect_args=arguments, hide_parameters=True)
+    except ModuleNotFoundError as error:
+        raise driver_missing(error) from error
     try:
         with engine.connect() as connection:
             yield connection
@@ -130,17 +131,18 @@ def _catalog_name(connection: "Connection", wanted: str | None) -> str:
             "the database holds no Iceberg catalog: it has no table iceberg_tables",
             hint="Is this the catalog's database?",
         )
-    found: Sequence[str] = (
+    found: Sequence[object] = (
         connection.execute(text("SELECT DISTINCT catalog_name FROM iceberg_tables ORDER BY 1"))
         .scalars()
         .all()
     )
     # Branches of Lakewarden's own are rows of the same kind.
-    names = [name for name in found if not name.startswith(("batch/", "tables/"))]
+    told = [name for name in found if isinstance(name, str)]
+    names = [name for name in told if not name.startswith(("batch/", "tables/"))]
     if wanted is not None and (wanted in names or not names):
         return wanted
     if wanted is None and len(names) == 1:
-        return str(names[0])
+        return names[0]
     raise CatalogKindUnknown(
         f"the database holds {len(names)} catalogs"
         + (f", and none is called {wanted!r}" if wanted else ""),
@@ -179,10 +181,24 @@ def _rest(
     address: CatalogAddress, properties: Mapping[str, str]
 ) -> tuple[CatalogSurvey, Iterator[Listed]]:
     from pyiceberg.catalog.rest import RestCatalog
-    from requests import RequestException
+    from requests import PreparedRequest, RequestException, Response, Session
+    from requests.adapters import HTTPAdapter
+
+    class _Impatient(HTTPAdapter):
+        """PyIceberg would wait for ever for who takes a connection and says nothing."""
+
+        def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
+            kwargs["timeout"] = kwargs.get("timeout") or _TIMEOUT
+            return super().send(request, *args, **kwargs)
 
     class _Reader(RestCatalog):
         """Servers may name a FileIO that is not installed here (Nessie does); ours reads."""
+
+        def _create_session(self) -> Session:
+            session = super()._create_session()
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, _Impatient())
+            return session
 
         def _load_file_io(
             self, properties: Mapping[str, str] = {}, location: str | None = None
@@ -212,7 +228,7 @@ def _rest(
         def read() -> TableMetadata:
             try:
                 found: TableMetadata = catalog.load_table(name).metadata
-            except RequestException as error:
+            except (RequestException, ValueError) as error:
                 raise _unreadable(public, type(error).__name__) from None
             return found
 
@@ -261,6 +277,7 @@ def _told(public: str) -> Iterator[None]:
         UnauthorizedError,
         ForbiddenError,
         AuthorizationExpiredError,
+        ValueError,  # what answers is no catalog
     ) as error:  # its text may quote a token
         raise _unreadable(public, type(error).__name__) from None
 
@@ -283,7 +300,12 @@ def _without_secrets(url: "URL") -> str:
 
 
 def _public_url(uri: str) -> str:
-    parts = urlsplit(uri)
-    host = parts.hostname or ""
-    where = f"{host}:{parts.port}" if parts.port else host
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:  # its text may hold a password
+        raise CatalogKindUnknown(
+            "the catalog's address is not a URL", hint="Write http(s)://host:port/path."
+        ) from None
+    where = f"{host}:{port}" if port else host
     return f"{parts.scheme}://{where}{parts.path}"

@@ -25,6 +25,7 @@ from lakewarden.tables.template_file import COLUMN_NAME, NAME
 from lakewarden.tables.types import canonical_type, spell
 
 NAME_MAPPING = "schema.name-mapping.default"
+_LONGEST = 240  # characters of a table's name with its namespace; with .yaml it is a file's
 READ_VERSIONS = (1, 2)
 
 
@@ -53,7 +54,7 @@ def classify(
 def _name(table: str) -> Iterator[Reason]:
     namespace, _, name = table.rpartition(".")
     for part in (namespace, name):
-        if not re.fullmatch(NAME, part) or len(part) > 255:
+        if not re.fullmatch(NAME, part) or len(table) > _LONGEST:
             yield Reason(
                 Obstacle.NAME,
                 f"{part!r} is no name that a template can have: one level of namespace, and lower"

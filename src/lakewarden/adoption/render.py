@@ -180,7 +180,7 @@ def _report(survey: Survey) -> Iterator[str]:
         f" {len(survey.adopted)} of {len(survey.tables)} tables can be adopted."
     )
     for note in filter(None, (catalog.note, *survey.notes)):
-        yield f"{note[0].upper()}{note[1:]}."
+        yield f"{_cell(note[0].upper() + note[1:])}."
     yield "Nothing was written but this folder."
     yield ""
     yield "## Tables"
@@ -246,7 +246,7 @@ def _dbt(dbt: DbtSurvey) -> Iterator[str]:
     yield ""
     yield f"## The dbt project {_code(dbt.name)}"
     yield ""
-    yield f"By {dbt.by}. Adapter: {dbt.adapter or 'not known'}."
+    yield f"By {dbt.by}. Adapter: {_code(dbt.adapter) if dbt.adapter else 'not known'}."
     yield ""
     yield "| source or model | is | table |"
     yield "| --- | --- | --- |"
@@ -283,12 +283,16 @@ def _row(*cells: str) -> str:
 
 def _cell(text: str) -> str:
     """One line, that does not end its cell."""
-    seen = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    return seen.replace("|", "\\|").replace("<", "&lt;")
+    return _line(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _code(text: str) -> str:
-    return f"`{text.replace('`', chr(39))}`"
+    return f"`{_line(text).replace('`', chr(39))}`"
+
+
+def _line(text: str) -> str:
+    """One line, of what can be seen: names of others may hold anything."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def report_json(survey: Survey) -> Mapping[str, object]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lakewarden.aws.clients import Connection, control_client, identity
+from lakewarden.aws.clients import Connection, arn_of, control_client
 from lakewarden.aws.definitions import Names
 from lakewarden.aws.retry import is_code
 from lakewarden.checkup import Answer
@@ -86,8 +86,7 @@ def dagster(names: Names) -> Sequence[Expected]:
 
 def check_control(connection: Connection, expected: Iterable[Expected]) -> Answer:
     """Look for each. Raises ControlPlaneMissing, ControlPlaneAway, and as `check_account` does."""
-    who = identity(connection)["Arn"].split(":")
-    lookup = _Lookup(connection, partition=who[1], account=who[4])
+    lookup = _Lookup(connection)
     begun = time.monotonic()
     found = [Found(one, lookup.is_there(one)) for one in expected]
     return judge(found, (time.monotonic() - begun) / max(len(found), 1))
@@ -114,8 +113,6 @@ def judge(found: Sequence[Found], latency: float | None = None) -> Answer:
 @dataclass(frozen=True)
 class _Lookup:
     connection: Connection
-    partition: str
-    account: str
 
     def is_there(self, expected: Expected) -> bool | None:
         """None: we may not ask. Raises ControlPlaneAway."""
@@ -142,17 +139,15 @@ class _Lookup:
         except BotoCoreError as error:
             raise ControlPlaneAway(f"could not look for the {expected}: {error}") from error
 
-    def _arn(self, service: str, rest: str) -> str:
-        return f"arn:{self.partition}:{service}:{self.connection.region}:{self.account}:{rest}"
-
     def _state_machine(self, expected: Expected) -> bool:
-        arn = self._arn("states", f"stateMachine:{expected.name}")
+        arn = arn_of(self.connection, "states", f"stateMachine:{expected.name}")
         client = control_client(self.connection, "stepfunctions", attempts=2)
         return bool(client.describe_state_machine(stateMachineArn=arn))
 
     def _topic(self, expected: Expected) -> bool:
         client = control_client(self.connection, "sns", attempts=2)
-        return bool(client.get_topic_attributes(TopicArn=self._arn("sns", expected.name)))
+        arn = arn_of(self.connection, "sns", expected.name)
+        return bool(client.get_topic_attributes(TopicArn=arn))
 
     def _function(self, expected: Expected) -> bool:
         client = control_client(self.connection, "lambda", attempts=2)

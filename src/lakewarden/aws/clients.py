@@ -14,6 +14,7 @@ from lakewarden.errors import TryAgain, WrongUsage
 
 if TYPE_CHECKING:
     from botocore.config import Config
+    from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sts import STSClient
     from mypy_boto3_sts.type_defs import GetCallerIdentityResponseTypeDef
@@ -36,6 +37,11 @@ class ProfileUnknown(WrongUsage):
 
 class ControlPlaneMissing(WrongUsage):
     """The local stack runs without what stands in for AWS's control plane."""
+
+
+_QUOTING = {"SignatureDoesNotMatch", "IncompleteSignature"}
+# http(s)://host or host:port, and a path; no user, no other signs.
+_PLAIN_URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[^\s\\@]*)?")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,10 @@ class Connection:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether a URL's host is this machine; names other than localhost are not looked up."""
+    """Whether a URL's host is this machine; names other than localhost are not looked up. A URL
+    that clients may read otherwise than we do is not."""
+    if not _PLAIN_URL.fullmatch(endpoint):
+        return False
     host = urlsplit(endpoint).hostname or ""
     if host == "localhost":
         return True
@@ -135,21 +144,34 @@ def pyiceberg_properties(connection: Connection) -> Mapping[str, str]:
     return {key: value for key, value in told.items() if value}
 
 
-@cache
 def check_account(connection: Connection) -> str:
     """Ask STS who we are, once a process; returns the account's id.
 
     Raises WrongAccount when it is not the pinned one, when "local" is not on this machine,
     and when the credentials are refused; AccountUnknown when STS does not answer."""
+    return _caller(connection)[1]
+
+
+def arn_of(connection: Connection, service: str, resource: str) -> str:
+    """The ARN of something in the connection's account and region, which may be in a partition of
+    its own (aws-cn, aws-us-gov). Raises as `check_account` does."""
+    partition, account = _caller(connection)
+    return f"arn:{partition}:{service}:{connection.region}:{account}:{resource}"
+
+
+@cache
+def _caller(connection: Connection) -> tuple[str, str]:
+    """Partition and account."""
     _check_pin(connection)
-    found = identity(connection)["Account"]
+    found = identity(connection)
     expected = _LOCAL_ACCOUNT_ID if connection.account == LOCAL_ACCOUNT else connection.account
-    if found != expected:
+    if found["Account"] != expected:
         raise WrongAccount(
-            f"the project pins account {connection.account}, but the credentials are of {found}",
+            f"the project pins account {connection.account}, but the credentials are of"
+            f" {found['Account']}",
             hint="Choose the right credentials, or another --env.",
         )
-    return found
+    return found["Arn"].split(":")[1], found["Account"]
 
 
 def _check(connection: Connection) -> None:
@@ -213,9 +235,9 @@ def identity(connection: Connection) -> "GetCallerIdentityResponseTypeDef":
         ) from error
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
-            raise AccountUnknown(f"STS did not answer: {error}") from error
+            raise AccountUnknown(f"STS did not answer: {said_by(error)}") from error
         raise WrongAccount(
-            f"STS refused the credentials for account {connection.account}: {error}",
+            f"STS refused the credentials for account {connection.account}: {said_by(error)}",
             hint="Renew the credentials.",
         ) from error
     except BotoCoreError as error:
@@ -225,6 +247,12 @@ def identity(connection: Connection) -> "GetCallerIdentityResponseTypeDef":
             if connection.account == LOCAL_ACCOUNT
             else "Check the network, then try again.",
         ) from error
+
+
+def said_by(error: "ClientError") -> str:
+    """What a service said; where that may quote the request, with its session token, the code."""
+    code = str(error.response["Error"]["Code"])
+    return code if code in _QUOTING else str(error)
 
 
 def _where(connection: Connection, endpoint: str | None) -> dict[str, Any]:
@@ -246,6 +274,8 @@ def _config(connection: Connection, *, attempts: int, connections: int = 10) -> 
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=connections,
         s3={"addressing_style": "path" if connection.endpoint else "auto"},
+        # What is on this machine is not asked for through somebody's proxy.
+        proxies={} if connection.endpoint else None,
         user_agent="lakewarden",  # boto3 would put one together anew for each call
     )
 

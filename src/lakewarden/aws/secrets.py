@@ -8,6 +8,7 @@ A setting that is a secret is written as where it is kept:
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any
@@ -20,6 +21,10 @@ from lakewarden.errors import Failed, LakewardenError, TryAgain, WrongUsage
 
 class SecretMissing(WrongUsage):
     """What a setting refers to is not there: no such variable, secret, key or parameter."""
+
+
+class SecretUnusable(WrongUsage):
+    """What a secret holds cannot be what it is used for."""
 
 
 class SecretDenied(Failed):
@@ -107,6 +112,18 @@ class Secrets:
                 hint=f"The settings refer to it as {{ env = {json.dumps(name)} }}: set it.",
             )
         return found
+
+
+def bearer(token: str) -> str:
+    """A token as it is sent: files and editors leave a line end behind it. Raises SecretUnusable:
+    who sends anything else tells all of it in his error."""
+    kept = token.strip()
+    if not kept or re.search(r"[^\x21-\x7e]", kept):
+        raise SecretUnusable(
+            "the catalog's token holds what no token does: nothing, spaces, or other signs",
+            hint="Store the token alone, on one line.",
+        )
+    return kept
 
 
 def _managed(connection: Connection, reference: ManagedSecret) -> str:

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING
 
-from lakewarden.aws.clients import Connection, check_account, control_client
+from lakewarden.aws.clients import Connection, arn_of, control_client, said_by
 from lakewarden.errors import TryAgain, WrongUsage
 
 if TYPE_CHECKING:
@@ -27,28 +27,22 @@ def publish(connection: Connection, topic: str, subject: str, message: str) -> s
     from botocore.exceptions import BotoCoreError, ClientError
     from botocore.parsers import ResponseParserError  # of an answer that is not of SNS
 
+    arn = topic if topic.startswith("arn:") else arn_of(connection, "sns", topic)
     client: SNSClient = control_client(connection, "sns")
     try:
-        sent = client.publish(
-            TopicArn=arn_of(connection, topic), Subject=_subject(subject), Message=message
-        )
+        sent = client.publish(TopicArn=arn, Subject=_subject(subject), Message=message)
     except ClientError as error:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
-            raise TopicUnavailable(f"the topic {topic} did not take a message: {error}") from error
+            raise TopicUnavailable(
+                f"the topic {topic} did not take a message: {said_by(error)}"
+            ) from error
         raise TopicRefused(
-            f"the topic {topic} refused a message: {error}",
+            f"the topic {topic} refused a message: {said_by(error)}",
             hint="Does it exist in this account and region, and may this role publish to it?",
         ) from error
     except (BotoCoreError, ResponseParserError) as error:
         raise TopicUnavailable(f"SNS could not be reached: {error}") from error
     return sent["MessageId"]
-
-
-def arn_of(connection: Connection, topic: str) -> str:
-    """A topic's ARN, from its name or from itself."""
-    if topic.startswith("arn:"):
-        return topic
-    return f"arn:aws:sns:{connection.region}:{check_account(connection)}:{topic}"
 
 
 def _subject(text: str) -> str:

@@ -141,7 +141,7 @@ def _address_of(opened: "Project") -> "CatalogAddress":
 def _of_options(
     catalog: "CatalogAddress | None", account: str | None, region: str, endpoint: str | None
 ) -> "AdoptAsked":
-    from lakewarden.aws.clients import LOCAL_ACCOUNT, Connection
+    from lakewarden.aws.clients import LOCAL_ACCOUNT, Connection, is_loopback
     from lakewarden.wiring import AdoptAsked
 
     if catalog is None:
@@ -153,6 +153,10 @@ def _of_options(
     if account is None and endpoint is None:
         raise AdoptIncomplete(
             "whose account it is is not said", hint="--account with its 12 digits"
+        )
+    if endpoint is not None and not is_loopback(endpoint):  # which would say whose account it is
+        raise AdoptIncomplete(
+            "--endpoint is for an S3 on this machine", hint="Leave it out: AWS's is known."
         )
     whose = account or LOCAL_ACCOUNT
     connection = Connection(account=whose, region=region, endpoint=endpoint)

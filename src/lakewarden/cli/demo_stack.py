@@ -71,7 +71,7 @@ def check_programs() -> None:
     try:
         with console.status("looking for Java, Nessie and ministack"):
             nessie.find_java(java_home())
-            nessie.find_jar(cache_folder())
+            nessie.find_jar(cache_folder(), dict(variables()))
             installed.installed(cache_folder(), dict(variables()))
     except (nessie.JavaMissing, nessie.NessieMissing, installed.ControlPlaneNotInstalled) as error:
         hint = f"{error.hint}\n`lakewarden demo` without --cloud needs none of it."

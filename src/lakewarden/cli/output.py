@@ -208,8 +208,10 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def _encoder(*, indent: int | None = None) -> json.JSONEncoder:
-    # Whatever the terminal can show, JSON may be written in ASCII alone.
-    readable = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    # Whatever the terminal can show, JSON may be written in ASCII alone; and is on a terminal,
+    # which would obey the signs that steer it.
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    readable = utf8 and not sys.stdout.isatty()
     return json.JSONEncoder(
         indent=indent, ensure_ascii=not readable, allow_nan=False, default=_plain
     )

@@ -21,18 +21,38 @@ ADVISORY_LOCK = 0x1A4E_3A9D  # ours, for making the tables
 _IMMEDIATE = "lakewarden_immediate"
 
 
+class CatalogUriInvalid(WrongUsage):
+    """The catalog's uri is not a database URL."""
+
+
+def database_url(uri: str) -> URL:
+    """Raises CatalogUriInvalid, which quotes nothing of it: it may hold a password."""
+    try:
+        url = make_url(uri)
+    except (ArgumentError, ValueError):
+        url = None
+    if url is None or "@" in (url.host or ""):  # what is left of a password with an @ in it
+        raise CatalogUriInvalid(
+            "the catalog's uri is not a database URL",
+            hint="Write sqlite:///path/to/catalog.db or postgresql+psycopg://host/database; in a"
+            " password write %40 for @, %3A for :, %2F for /, or give it by `password`.",
+        )
+    return url
+
+
+def driver_missing(error: ModuleNotFoundError) -> WrongUsage:
+    """What to say where PostgreSQL's driver is not installed."""
+    return WrongUsage(
+        f"PostgreSQL needs the Python package {error.name}",
+        hint="pip install 'lakewarden[postgres]'",
+    )
+
+
 def make_engine(uri: str, lock_timeout: int) -> Engine:
     """An engine whose errors are CatalogUnavailable (IntegrityError and DataError stay as they
     are: they are answers). A writer waits `lock_timeout` seconds for another one. Connects to
-    nothing yet."""
-    try:
-        url = make_url(uri)
-    except ArgumentError:
-        # Not chained: the text of the error may hold the password.
-        raise WrongUsage(
-            "the catalog's uri is not a database URL",
-            hint="Write sqlite:///path/to/catalog.db or postgresql+psycopg://host/database.",
-        ) from None
+    nothing yet. Raises CatalogUriInvalid."""
+    url = database_url(uri)
     match url.drivername.partition("+")[0]:
         case "sqlite":
             engine = _sqlite(url, lock_timeout)
@@ -165,10 +185,7 @@ def _postgresql(url: URL, lock_timeout: int) -> Engine:
             hide_parameters=True,
         )
     except ModuleNotFoundError as error:
-        raise WrongUsage(
-            f"PostgreSQL needs the Python package {error.name}",
-            hint="pip install 'lakewarden[postgres]'",
-        ) from error
+        raise driver_missing(error) from error
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:

@@ -234,7 +234,7 @@ def memory(asked: StackConfig) -> Mapping[str, int]:
 
 def _find(wanted: config.CloudConfig, machine: Machine) -> _Programs:
     java = nessie.find_java(machine.java_home) if wanted.nessie else None
-    jar = nessie.find_jar(machine.cache) if wanted.nessie else None
+    jar = nessie.find_jar(machine.cache, machine.environment) if wanted.nessie else None
     return _Programs(installed.installed(machine.cache, machine.environment), java, jar)
 
 

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -37,6 +37,7 @@ WAREHOUSE = "lake"  # as Nessie calls it
 ISSUER = "lakewarden"  # of the tokens that it takes
 
 _FETCH_SECONDS = 600
+_NOT_FOR_MAVEN = ("AWS_", "LAKEWARDEN")
 _ASK_JAVA_SECONDS = 60  # a loaded machine may take some
 _JVM_FOLDER = Path("/usr/lib/jvm")
 _SECRET = "lakewarden.s3"  # noqa: S105 - the name under which Nessie finds the keys
@@ -123,8 +124,9 @@ def find_java(java_home: Path | None = None) -> Java:
     )
 
 
-def find_jar(cache: Path) -> Path:
+def find_jar(cache: Path, environment: Mapping[str, str]) -> Path:
     """Nessie's jar in `cache`, fetched by `mvn` where it is missing; its checksum is right.
+    `environment`: the user's, of which Maven sees what its settings may name, and no key of AWS.
 
     It is hashed once: a note beside it says which file (size, time, inode) was right, and a file
     that is not that one any more is hashed again. Raises NessieMissing."""
@@ -135,7 +137,7 @@ def find_jar(cache: Path) -> Path:
     with locked(cache / "lock", seconds=_FETCH_SECONDS):
         if not _is_noted(jar):  # nobody else was faster
             if not jar.is_file():
-                _fetch(jar)
+                _fetch(jar, environment)
             _check(jar)
             write_private(_note(jar), {"file": _identity(jar), "sha256": SHA256})
     return jar
@@ -280,6 +282,7 @@ def _version_of(program: Path) -> int | None:
     try:
         told = subprocess.run(
             [str(program), "-version"],
+            env={},
             check=False,
             capture_output=True,
             text=True,
@@ -297,7 +300,7 @@ def read_version(told: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _fetch(jar: Path) -> None:
+def _fetch(jar: Path, environment: Mapping[str, str]) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise NessieMissing(
@@ -308,7 +311,8 @@ def _fetch(jar: Path) -> None:
     with tempfile.TemporaryDirectory(dir=jar.parent, prefix="fetch-") as folder:
         fetched = Path(folder) / JAR
         argv = [maven, "-q", "-B", "dependency:copy", f"-Dartifact={ARTIFACT}"]
-        failure = _run(argv=[*argv, f"-DoutputDirectory={folder}"])
+        seen = {k: v for k, v in environment.items() if not k.startswith(_NOT_FOR_MAVEN)}
+        failure = _run([*argv, f"-DoutputDirectory={folder}"], seen)
         if failure is None and not fetched.is_file():
             failure = "it wrote no such file"
         if failure is not None:
@@ -320,7 +324,7 @@ def _fetch(jar: Path) -> None:
         fetched.replace(jar)
 
 
-def _run(argv: Sequence[str]) -> str | None:
+def _run(argv: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """Why it failed; None where it did not."""
     try:
         done = subprocess.run(
@@ -329,6 +333,7 @@ def _run(argv: Sequence[str]) -> str | None:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
+            env=environment,
             timeout=_FETCH_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -6,7 +6,7 @@ runner, so that it tells also of a runner that never began.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lakewarden.batch.arrival import Due, newest_due, not_arrived
 from lakewarden.batch.delivery.inventory import is_manifest
 from lakewarden.batch.delivery.keys import PrefixUnknown, landing_at
-from lakewarden.batch.receive import NotReady
+from lakewarden.batch.receive import NotReady, validate
 from lakewarden.errors import LakewardenError, TryAgain
 from lakewarden.wiring import Project, now
 
@@ -63,9 +63,7 @@ def check(project: Project, document: dict[str, Any]) -> Checked:
         return Checked(started=list(_arrived(project, event.detail)))
     if event.kind == "start":
         return Checked(started=list(_start_due(project, at)))
-    missing = list(_missing(project, at))
-    _put_metrics(project, missing)
-    return Checked(missing=[f"{one.dataset} {one.batch}" for one in missing])
+    return Checked(missing=[f"{one.dataset} {one.batch}" for one in _tell_missing(project, at)])
 
 
 def _arrived(project: Project, detail: _Detail) -> Iterator[str]:
@@ -82,7 +80,8 @@ def _arrived(project: Project, detail: _Detail) -> Iterator[str]:
     if not (is_manifest(name) or name == marker):
         return
     try:
-        found = project.validate(landing.dataset, landing.batch)
+        dataset = project.arriving(landing.dataset)
+        found = validate(project.objects, dataset, landing.batch, now=now())
     except LakewardenError as error:
         if isinstance(error, TryAgain) and not isinstance(error, NotReady):
             raise  # the store is away: Lambda gives the event again, and nothing else would
@@ -99,12 +98,24 @@ def _start_due(project: Project, at: datetime) -> Iterator[str]:
             yield _start(project, dataset, str(batch), f"daily-{at:%Y%m%d}")
 
 
-def _missing(project: Project, at: datetime) -> Iterator[Due]:
+def _tell_missing(project: Project, at: datetime) -> list[Due]:
+    """Count what is not there. A dataset that cannot be looked at is raised when all others are
+    counted: it must not hide that theirs are late."""
+    missing: dict[str, list[Due]] = {}
+    failed: list[Exception] = []
     for dataset, settings in project.settings.dataset.items():
         if settings.due is None:
             continue
         calendar = settings.due.calendar(settings.batch)
-        yield from not_arrived(project.objects, project.arriving(dataset), calendar, at)
+        try:
+            found = not_arrived(project.objects, project.arriving(dataset), calendar, at)
+            missing[dataset] = list(found)
+        except Exception as error:
+            failed.append(error)
+    _put_metrics(project, {dataset: len(found) for dataset, found in missing.items()})
+    if failed:
+        raise failed[0]
+    return [one for found in missing.values() for one in found]
 
 
 def _start(
@@ -139,11 +150,8 @@ def execution_name(dataset: str, batch: str, why: str) -> str:
     return f"{dataset[: _NAME - len(end)]}{end}"
 
 
-def _put_metrics(project: Project, missing: list[Due]) -> None:
-    """For each dataset that has a calendar: 0 too, so that the alarm ends when it came."""
-    counts = {name: 0 for name, each in project.settings.dataset.items() if each.due is not None}
-    for one in missing:
-        counts[one.dataset] += 1
+def _put_metrics(project: Project, counts: Mapping[str, int]) -> None:
+    """By dataset; 0 too, so that the alarm ends when it came."""
     if counts:
         data = [
             datum(project.settings.project, project.env_name, dataset, count)

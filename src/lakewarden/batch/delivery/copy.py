@@ -106,7 +106,7 @@ def copy_delivery(
     for parcel in parcels:
         for name in parcel.lying:
             if parcel.is_last(name):
-                objects.delete(parcel.landing.key(name))
+                objects.delete(parcel.landing.prefix + name)
     copied = [version for parcel in parcels for version in _send(source, objects, parcel)]
     for parcel in parcels:
         for name in parcel.lying.keys() - parcel.data.keys():

@@ -344,8 +344,9 @@ def _validated(form: type[_Read], document: dict[str, object], file: str) -> _Re
 
 def _fault(first: ErrorDetails, file: str) -> ManifestRefused:
     """The first thing that is wrong, told by its field and the kind of value, never the value."""
-    field = ".".join(str(part) for part in first["loc"])
-    leaf = str(first["loc"][-1])
+    # Without a place where a name itself is no text.
+    field = ".".join(str(part) for part in first["loc"]) or "each field's name"
+    leaf = str(first["loc"][-1]) if first["loc"] else ""
     match first["type"]:
         case "string_pattern_mismatch":
             return _bad_hash(file, field, 64 if leaf == "sha256" else 32, first["input"])
