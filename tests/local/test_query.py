@@ -11,9 +11,11 @@ from threading import Barrier
 import duckdb
 import pytest
 
+from lakewarden.aws.s3 import S3Objects
 from lakewarden.batch.duck import DuckConfig, connect
 from lakewarden.batch.query import QueryInvalid, ask
 from tests.local.test_cli import LAKEWARDEN, SETTINGS, folder_with
+from tests.stack import LocalStack
 
 
 @pytest.mark.parametrize("sql", ["SELECT 1 --\udcff", "SELECT '\ud800'", "SELECT 1 \0; SELECT 2"])
@@ -57,6 +59,25 @@ def test_sessions_that_spill_at_once_do_not_read_each_others_rows(tmp_path: Path
         found = list(pool.map(total, (0, rows)))
     assert found == [sum(range(rows)), sum(range(rows, 2 * rows))]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_on_this_machine_is_not_asked_through_a_proxy(
+    local_stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By HTTP_PROXY, which DuckDB itself reads; of http_proxy see docs/local-stack.md."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    stack, bucket = local_stack.connection, local_stack.bucket()
+    S3Objects(stack, bucket).put("x.csv", b"a\n1\n")
+    config = DuckConfig(
+        tmp_path,
+        endpoint=stack.endpoint,
+        region=stack.region,
+        access_key=stack.access_key,
+        secret_key=stack.secret_key,
+    )
+    with connect(config, extensions=["httpfs"]) as connection:
+        found = connection.execute("SELECT a FROM read_csv(?)", [f"s3://{bucket}/x.csv"])
+        assert found.fetchall() == [(1,)]
 
 
 def test_what_killed_sessions_spilled_is_removed_after_a_day(tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ def prepare(
     for name in EXTENSIONS:
         if name in wanted:
             connection.execute(f"LOAD {literal(str(_extension(name)))}")
+    if config.endpoint:  # what is on this machine is not asked for through somebody's proxy
+        connection.execute("SET http_proxy = ''")
     if "httpfs" in wanted and config.access_key is not None:
         connection.execute(_CREATE_S3_ACCESS, _secret_parameters(config))
 
