@@ -1,5 +1,6 @@
 """The transform stage on a real lake: what it builds, writes, tests, refuses and leaves behind."""
 
+import json
 import logging
 import os
 import signal
@@ -200,6 +201,36 @@ def test_write_batch_replaces_the_rows_of_its_batches_alone(site: Site) -> None:
         site.run("orders", batch, orders(batch, *((id, "ada", "1") for id in ids)))
     site.run("orders", "2013-01-01", orders("2013-01-01", (1, "ada", "1")))
     assert site.rows("marts.daily") == [("2013-01-01", 1), ("2013-01-02", 1)]
+
+
+TOTAL = {
+    "models/total.sql": """
+        {{ config(meta={'lake': {'table': 'marts.total', 'write': 'all'}}) }}
+        select count(*) as days, sum(orders)::bigint as orders from {{ ref('days') }}
+    """,
+    "models/days.sql": """
+        {{ config(materialized='ephemeral') }} select * from {{ ref('daily') }}
+    """,
+}
+
+
+def test_what_is_made_from_a_model_by_batch_sees_all_of_its_batches(
+    site: Site, write: Write
+) -> None:
+    total = _template("marts.total", {"days": "long*", "orders": "long*"})
+    site.templates = {**TEMPLATES, "marts.total": total}
+    write(TOTAL)
+    for batch, ids in {"2013-01-01": (1, 2), "2013-01-02": (3,)}.items():
+        site.run("orders", batch, orders(batch, *((id, "ada", "1") for id in ids)))
+    assert site.rows("marts.total") == [(2, 3)]
+    again = orders("2013-01-01", (1, "ada", "1"), (2, "ada", "1"), (4, "ada", "1"))
+    done = site.run("orders", "2013-01-01", again)
+    assert site.rows("marts.daily") == [("2013-01-01", 3), ("2013-01-02", 1)]
+    assert site.rows("marts.total") == [(2, 4)]
+    assert done.artifacts is not None
+    told = json.loads((done.artifacts / "run_results.json").read_bytes())["results"]
+    assert [one["unique_id"].rpartition(".")[2] for one in told][-1] == "total"
+    assert {one["unique_id"].rpartition(".")[2] for one in told} == set(done.models)
 
 
 def test_a_failing_test_is_a_result(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -140,7 +141,9 @@ def projects(draw: st.DrawFn) -> tuple[Graph, frozenset[str], frozenset[str]]:
     for n in range(draw(st.integers(0, 8))):
         parents = draw(st.lists(st.sampled_from([p.id for p in nodes]), max_size=3, unique=True))
         table = f"marts.m{n}" if draw(st.booleans()) else None
-        nodes.append(model(f"m{n}", *parents, table=table))
+        write = draw(st.sampled_from(Write))
+        made = model(f"m{n}", *parents, table=table, write=write)
+        nodes.append(replace(made, inlined=table is None and draw(st.booleans())))
     relations = [node.id for node in nodes]
     for n in range(draw(st.integers(0, 4))):
         over = draw(st.lists(st.sampled_from(relations), min_size=1, max_size=2, unique=True))
@@ -190,6 +193,85 @@ def test_a_selection_is_complete_ordered_and_no_larger_than_it_must_be(
     assert not written & present
     marks = {mark.table for _, mark in found.writes}
     assert {mark.table for id in changed if (mark := nodes[id].mark)} <= marks
+
+
+# ── waves ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def waves(*nodes: Node) -> list[tuple[list[str], list[str]]]:
+    """What each wave builds, and what it writes, after raw.orders was touched."""
+    nodes = (source("orders"), *nodes)
+    present = RAW | {node.mark.table for node in nodes if node.mark}
+    found = select(graph(*nodes), touched={"raw.orders"}, present=present, described=present)
+    return [(names(w.build), [node.name for node, _ in w.writes]) for w in found.waves]
+
+
+DAILY = model("daily", "source.orders", table="marts.daily", write=Write.BATCH)
+
+
+def test_what_is_made_from_a_model_by_batch_is_built_when_its_whole_table_is_there() -> None:
+    """dbt makes the rows of the run's batches; the others are in the lake alone."""
+    assert waves(
+        DAILY,
+        model("mid", "model.daily"),
+        model("total", "model.mid", table="marts.total"),
+        model("other", "source.orders", table="marts.other"),
+    ) == [(["daily", "other"], ["daily"]), (["mid", "total"], ["other", "total"])]
+
+
+def test_models_by_batch_one_behind_the_other_each_end_a_wave() -> None:
+    weekly = model("weekly", "model.daily", table="marts.weekly", write=Write.BATCH)
+    top = model("top", "model.weekly", "source.orders", table="marts.top")
+    assert waves(DAILY, weekly, top) == [
+        (["daily"], ["daily"]),
+        (["weekly"], ["weekly"]),
+        (["top"], ["top"]),
+    ]
+
+
+def test_one_wave_is_enough_where_no_relation_is_made_from_a_model_by_batch() -> None:
+    inlined = replace(model("inlined", "model.daily"), inlined=True)
+    total = model("total", "source.orders", table="marts.total")
+    assert waves(DAILY, inlined, total) == [(["daily", "total"], ["daily", "total"])]
+    user = model("user", "model.inlined")
+    assert waves(DAILY, inlined, user) == [(["daily"], ["daily"]), (["inlined", "user"], [])]
+
+
+def test_the_other_rows_of_a_model_by_batch_count_as_read() -> None:
+    """They are not the run's own, so a publish asserts that they are still as they were."""
+    total = model("total", "model.daily", table="marts.total")
+    present = RAW | {"marts.daily", "marts.total"}
+    found = select(
+        graph(source("orders"), DAILY, total),
+        touched={"raw.orders"},
+        present=present,
+        described=present,
+    )
+    assert found.reads == {"raw.orders", "marts.daily"}
+
+
+@given(projects())
+def test_waves_are_whole_in_order_and_as_few_as_can_be(
+    case: tuple[Graph, frozenset[str], frozenset[str]],
+) -> None:
+    nodes, touched, present = case
+    found = select(nodes, touched=touched, present=present, described=present)
+    built = {node.id: n for n, wave in enumerate(found.waves) for node in wave.build}
+    assert sum(len(wave.build) for wave in found.waves) == len(built)
+    assert all(node.id in built or node.inlined for node in found.build)
+    assert built.keys() <= {node.id for node in found.build}
+    written = {node.id: n for n, wave in enumerate(found.waves) for node, _ in wave.writes}
+    assert written.keys() == {node.id for node in found.build if node.mark}
+    for id, wave in built.items():
+        for parent in nodes[id].parents:
+            if parent in built:
+                mark = nodes[parent].mark
+                by_batch = mark is not None and mark.write is Write.BATCH
+                assert (written if by_batch else built)[parent] <= wave - by_batch
+    # Each but the last one has a model by batch that the next cannot do without.
+    for earlier, later in pairwise(found.waves):
+        needed = {node.id for node, mark in earlier.writes if mark.write is Write.BATCH}
+        assert any(ancestors(nodes, node.id) & needed for node in later.build)
 
 
 def template(name: str, *columns: str, load: str | None = None) -> Template:

@@ -1,7 +1,8 @@
 """Transform: dbt builds what the batch touched, marked models go back to the branch, dbt tests.
 
 The tests read what was written: between building and testing, the relation of each marked model
-becomes a view over the branch's new table. So what is tested is what is published.
+becomes a view over the branch's new table. So what is tested is what is published. Of a model that
+is written by batch that happens before anything is built from it, which so sees all batches.
 """
 
 import re
@@ -32,6 +33,7 @@ from lakewarden.batch.models.selection import (
     Node,
     Selection,
     View,
+    Wave,
     check_marks,
     select,
     settled,
@@ -193,9 +195,10 @@ def _run(stage: _Stage, manifest: "Manifest", pin: Pin, selection: Selection) ->
             with _reading(view.schema, view.relation):
                 select = _source(connection, view, pin, stage)
                 _create_view(connection, view.schema, view.relation, select)
-        if selection.build:
-            _build(stage, manifest, selection.build)
-        outputs = _write(stage, connection, selection)
+        outputs: list[ModelOutput] = []
+        for number, wave in enumerate(selection.waves, start=1):
+            _build(stage, manifest, wave, number)
+            outputs += _write(stage, connection, wave)
         tests = _test(stage, manifest, selection.tests) if selection.tests else ()
     models = tuple(n.name for n in selection.build if n.kind is Kind.MODEL and not n.inlined)
     artifacts = stage.site.artifacts
@@ -233,12 +236,13 @@ def _reading(schema: str, relation: str) -> Iterator[None]:
         raise _trouble(f"{schema}.{relation} could not be read", str(error)) or error from error
 
 
-def _build(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> None:
-    for node in nodes:
-        manifest.nodes[node.id].tags.append(_BUILD)
+def _build(stage: _Stage, manifest: "Manifest", wave: Wave, number: int) -> None:
+    tag = f"{_BUILD}-{number}"
+    for node in wave.build:
+        manifest.nodes[node.id].tags.append(tag)
     kinds = ("--resource-type", "model", "--resource-type", "seed")
     # `build` rather than `run`: seeds are made along, in the order of the graph.
-    results = _dbt(stage, "build", manifest, [*kinds, "--select", f"tag:{_BUILD}"])
+    results = _dbt(stage, "build", manifest, [*kinds, "--select", f"tag:{tag}"])
     failed = [result for result in results if str(result.status) not in ("success", "skipped")]
     if not failed:
         return
@@ -252,14 +256,12 @@ def _build(stage: _Stage, manifest: "Manifest", nodes: Sequence[Node]) -> None:
     raise next(filter(None, troubles), None) or ModelFailed(message, hint=hint)
 
 
-def _write(
-    stage: _Stage, connection: "DuckDBPyConnection", selection: Selection
-) -> Sequence[ModelOutput]:
+def _write(stage: _Stage, connection: "DuckDBPyConnection", wave: Wave) -> Sequence[ModelOutput]:
     """Marked models → tables of the branch → views over them, in the place of the models."""
     branch, run = stage.loaded.branch, stage.loaded.run
     catalog = stage.lake.catalog(branch)
     outputs = []
-    for node, mark in selection.writes:
+    for node, mark in wave.writes:
         template = stage.templates[mark.table]
         table = table_for(catalog, template, what=f"to write model {node.name} to it")
         output = Output(node, mark.table, mark.write, stage.loaded.keys, template.level)

@@ -185,8 +185,18 @@ def _close_logs() -> None:
 def _keep(site: DbtSite, command: str, target: Path) -> None:
     for name, kept in _KEPT.get(command, {}).items():
         if (target / name).exists():
+            if name == "run_results.json" and (site.artifacts / kept).exists():
+                _join(site.artifacts / kept, target / name)
             shutil.move(target / name, site.artifacts / kept)
     shutil.rmtree(target, ignore_errors=True)
+
+
+def _join(before: Path, results: Path) -> None:
+    """Models are built by several builds, one after the other: what is kept tells of all."""
+    first, joined = (json.loads(path.read_bytes()) for path in (before, results))
+    joined["results"] = first["results"] + joined["results"]
+    joined["elapsed_time"] += first["elapsed_time"]
+    results.write_text(json.dumps(joined), "utf-8")
 
 
 def _quoting(result: "dbtRunnerResult") -> Iterator[str]:

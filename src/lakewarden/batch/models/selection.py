@@ -84,6 +84,14 @@ class View:
 
 
 @dataclass(frozen=True)
+class Wave:
+    """What one build of dbt makes, and what is written to the lake before the next one."""
+
+    build: tuple[Node, ...]
+    writes: tuple[tuple[Node, LakeMark], ...]
+
+
+@dataclass(frozen=True)
 class Selection:
     """What one run of dbt has to do. `build` stands in an order that parents come first."""
 
@@ -97,8 +105,37 @@ class Selection:
         return [(node, node.mark) for node in self.build if node.mark is not None]
 
     @property
+    def waves(self) -> Sequence[Wave]:
+        """`build`, cut where something is made from a model that is written by batch: dbt makes
+        its rows of the run's batches, and what is made from it has to see the others too.
+
+        What is written as a whole goes back at the end: it is complete as dbt makes it, and views
+        over it may be there already, which do not bear that its types change."""
+        by_batch = {node.id for node, mark in self.writes if mark.write is Write.BATCH}
+        number: dict[str, int] = {}
+        for node in self.build:
+            after = (number[p] + (p in by_batch) for p in node.parents if p in number)
+            number[node.id] = max(after, default=0)
+        # What is inlined is no reason for a build.
+        last = max((number[node.id] for node in self.build if not node.inlined), default=-1)
+
+        def is_due(node: Node, wave: int) -> bool:
+            return number[node.id] == wave if node.id in by_batch else wave == last
+
+        return [
+            Wave(
+                tuple(node for node in self.build if number[node.id] == wave),
+                tuple((node, mark) for node, mark in self.writes if is_due(node, wave)),
+            )
+            for wave in range(last + 1)
+        ]
+
+    @property
     def reads(self) -> frozenset[str]:
-        return frozenset(view.table for view in self.views)
+        """Lake tables that something is made from; of one that is written by batch, the rows of
+        other batches are."""
+        shown = {view.table for view in self.views}
+        return frozenset(shown.union(m.table for wave in self.waves[:-1] for _, m in wave.writes))
 
 
 def check_marks(graph: Graph, templates: Mapping[str, Template]) -> None:

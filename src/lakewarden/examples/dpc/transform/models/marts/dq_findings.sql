@@ -49,6 +49,7 @@ unmatched as (
 free as (
     select _batch, facility_cd, data_id, admission_date
     from {{ ref('fact_case_summary') }}
+    where {{ in_batches() }}
     group by all
     having sum(service_points + inclusive_points + adjust_points) = 0
 ),
