@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from lakewarden.aws.objects import StorageUnavailable
+from lakewarden.batch.duck import EXTENSIONS, connect
 from lakewarden.batch.limits import ScratchFull
+from lakewarden.batch.model import Delivery
 from lakewarden.batch.models.project import DbtProject, DbtProjectMissing
 from lakewarden.batch.models.runner import DbtProjectInvalid, invoke
 from lakewarden.batch.models.write_back import ModelColumnsDiffer, ModelMisfit
@@ -201,6 +203,32 @@ def test_write_batch_replaces_the_rows_of_its_batches_alone(site: Site) -> None:
         site.run("orders", batch, orders(batch, *((id, "ada", "1") for id in ids)))
     site.run("orders", "2013-01-01", orders("2013-01-01", (1, "ada", "1")))
     assert site.rows("marts.daily") == [("2013-01-01", 1), ("2013-01-02", 1)]
+
+
+def test_a_batch_that_is_written_again_leaves_the_files_of_others_alone(
+    site: Site, write: Write
+) -> None:
+    """A file with rows of several batches would be rewritten by PyIceberg, by whose bounds DuckDB
+    does not see NaN any more."""
+    columns = {"_batch": "string*", "orders": "int*", "mean": "double"}
+    site.templates = {**TEMPLATES, "marts.daily": _template("marts.daily", columns)}
+    nan = "1 as orders, (case when customer = 'eve' then 'nan' else '1' end)::double as mean"
+    changed = edited("models/daily.sql", "count(*) as orders", nan)["models/daily.sql"]
+    write({"models/daily.sql": changed.replace("group by _batch", "")})
+    site.run("orders", "1", orders("1", (1, "ada", "1")))
+    second = site.deliver("orders", "2", orders("2", (2, "ada", "1"), (3, "eve", "1")))
+    first = replace(second.batches[0], delivery=Delivery("1", [], "hash", "manifest"))
+    done = site.transform(replace(second, batches=[first, *second.batches]))
+    site.publish(done)
+    (daily,) = (one for one in done.outputs if one.table == "marts.daily")
+    assert [file.record_count for file in daily.data_files] == [1, 2]
+
+    site.run("orders", "1", orders("1", (1, "ada", "1"), (4, "ada", "1")))
+    assert [row[0] for row in site.rows("marts.daily")] == ["1", "1", "2", "2"]
+    location = site.lake.pin().tables["marts.daily"]
+    with connect(site.duck, extensions=EXTENSIONS) as connection:
+        found = connection.execute(f"SELECT _batch FROM iceberg_scan('{location}') WHERE mean > 5")
+        assert found.fetchall() == [("2",)]
 
 
 TOTAL = {

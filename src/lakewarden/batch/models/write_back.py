@@ -12,7 +12,7 @@ from pyiceberg.table import Table
 from pyiceberg.types import NestedField
 
 from lakewarden.aws.objects import Objects
-from lakewarden.batch.duck import identifier
+from lakewarden.batch.duck import identifier, literal
 from lakewarden.batch.models.selection import Node, Write
 from lakewarden.batch.parquet import upload, write_local
 from lakewarden.batch.parsing.casts import Check, Target, cast, checks
@@ -73,7 +73,12 @@ def write_back(
         for target in targets
     )
     select = f"SELECT {columns} FROM {output.relation}"
-    files = upload(write_local(connection, select, table, scratch, stem), table, objects)
+    local = [
+        file
+        for number, rows in enumerate(_parts(output, select))
+        for file in write_local(connection, rows, table, scratch, f"{stem}-{number:03d}")
+    ]
+    files = upload(local, table, objects)
     put(output, table, files, run=run)
     return files
 
@@ -87,6 +92,15 @@ def put(output: Output, table: Table, files: Sequence[DataFile], *, run: str) ->
         replacing=_replaced(output),
         properties={"lakewarden.run": run, "lakewarden.model": output.model.name},
     )
+
+
+def _parts(output: Output, select: str) -> Sequence[str]:
+    """What has files of its own. Of a table by batch each batch does, so that the next write of one
+    drops whole files: PyIceberg would rewrite the others' rows, with bounds that leave NaN out."""
+    if output.write is Write.ALL:
+        return [select]
+    of = f"SELECT * FROM ({select}) WHERE {identifier(BATCH_COLUMN)} ="
+    return [f"{of} {literal(batch)}" for batch in sorted(set(output.batches))]
 
 
 def _replaced(output: Output) -> BooleanExpression:
