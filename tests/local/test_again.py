@@ -292,6 +292,44 @@ def test_a_project_in_a_folder_named_as_a_partition(
     assert {row[1] for row in found} == {1}
 
 
+def forget_lines(shop: Shop) -> Shop:
+    """The dataset does not fill the second table any more; its template stays."""
+    path = shop.root / "lakewarden.toml"
+    path.write_text(path.read_text().replace(', lines = "lines*.csv"', ""))
+    return Shop(shop.root)
+
+
+def test_a_correction_takes_its_rows_out_of_a_table_that_is_not_filled_any_more(
+    shop: Shop,
+) -> None:
+    for batch in (FIRST, SECOND):
+        deliver(shop, Delivery(batch, 1))
+        assert run(shop, batch) == "published"
+    of_second = rows_of(1, SECOND, orders=5)["raw.lines"]
+    shop = forget_lines(shop)
+    folder = write_delivery(shop.root / "delivery", 2, orders=5)
+    (folder / "lines.csv").unlink()
+    shop.project.deliver(DATASET, FIRST, folder)
+    assert run(shop, FIRST) == "published"
+    assert shop.rows()["raw.lines"] == of_second
+    assert len(shop.rows()["raw.orders"]) == 10
+
+
+def test_unpublish_takes_rows_out_of_a_table_that_an_earlier_publication_filled(
+    shop: Shop,
+) -> None:
+    deliver(shop, Delivery(DAY, 1))
+    assert run(shop) == "published"
+    shop = forget_lines(shop)
+    with patch("lakewarden.batch.run.remove_rows"):  # as the release did that published it
+        folder = write_delivery(shop.root / "delivery", 2, orders=5)
+        (folder / "lines.csv").unlink()
+        shop.project.deliver(DATASET, DAY, folder)
+        assert run(shop) == "published"
+    assert shop.project.unpublish(DATASET, [DAY]).status == "published"
+    assert shop.rows() == {"raw.lines": (), "raw.orders": ()}
+
+
 # ── what is not published ───────────────────────────────────────────────────────────────────────
 
 

@@ -89,6 +89,15 @@ def tables_on(
     }
 
 
+def loaded_from(
+    catalog: Catalog, dataset: str, names: Collection[str], templates: Mapping[str, Template]
+) -> Sequence[str]:
+    """Of these tables those that are there and that the dataset loads, by their templates: also
+    those that it names no more."""
+    own = (n for n in sorted(names) if n in templates and templates[n].load_dataset == dataset)
+    return [name for name in own if catalog.table_exists(name)]
+
+
 def put_rows(
     tables: Mapping[str, Table],
     batches: Sequence[LoadedBatch],

@@ -7,7 +7,7 @@ its models are built once. What is wrong with one of them concerns no other.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pyiceberg.table import Table
@@ -16,7 +16,7 @@ from lakewarden.aws.objects import Objects
 from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop, conduct
 from lakewarden.batch.delivery.keys import parse_key, parse_keys
 from lakewarden.batch.intake import IntakeConfig
-from lakewarden.batch.load import load, put_rows, tables_on
+from lakewarden.batch.load import load, loaded_from, put_rows, remove_rows, tables_on
 from lakewarden.batch.mends import MendsUnreadable, digest_of, overlay, read_mends
 from lakewarden.batch.model import (
     Dataset,
@@ -25,7 +25,7 @@ from lakewarden.batch.model import (
     LoadedBatch,
     Received,
 )
-from lakewarden.batch.published import newest, newest_of_each
+from lakewarden.batch.published import filled, newest, newest_of_each
 from lakewarden.batch.receive import BatchUnknown, NotReady, is_delivered, receive
 from lakewarden.batch.remade import Remade, remade
 from lakewarden.errors import Refused
@@ -212,19 +212,17 @@ class _Load:
 
     def _put_rows(self, work: Work, branch: Branch, tables: Mapping[str, Table]) -> Loaded:
         loaded = [one for one in self.loaded or () if one.delivery.batch in self.deliveries]
-        replacing = {
-            one.delivery.batch
-            for one in loaded
-            if may_hold(work.workshop.lake, tables, one.delivery.batch)
-        }
+        batches = [one.delivery.batch for one in loaded]
+        before = {batch: filled(work.workshop.lake, batch) for batch in batches}
+        replacing = {batch for batch in batches if not before[batch].isdisjoint(tables)}
         if loaded:
             levels = {name: self.templates[name].level for name in tables}
             put_rows(tables, loaded, work.current, levels=levels, replacing=replacing)
-        return Loaded(work.current, branch, frozenset(tables), tuple(loaded))
-
-
-def may_hold(lake: Lake, tables: Collection[str], batch: str) -> bool:
-    """Whether one of these tables may hold rows of such a batch; another dataset may have brought
-    them there."""
-    published = lake.publications(batch=batch)
-    return any(not one.tables.keys().isdisjoint(tables) for one in published)
+        # Of a table that the dataset fills no more, the rows that these batches brought before.
+        emptied = frozenset[str]().union(*before.values()) - tables.keys()
+        catalog = work.workshop.lake.catalog(branch)
+        left = loaded_from(catalog, self.dataset.name, emptied, self.templates)
+        for name in left:
+            level = self.templates[name].level
+            remove_rows(catalog.load_table(name), batches, work.current, level)
+        return Loaded(work.current, branch, frozenset(tables).union(left), tuple(loaded))

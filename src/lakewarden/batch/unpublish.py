@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from lakewarden.batch.conductor import Outcome, StageDone, Terms, Work, Workshop, conduct
 from lakewarden.batch.delivery.keys import parse_key
-from lakewarden.batch.load import remove_rows
+from lakewarden.batch.load import loaded_from, remove_rows
 from lakewarden.batch.model import Dataset, Loaded
-from lakewarden.batch.published import newest, newest_of_each
+from lakewarden.batch.published import filled, newest, newest_of_each
 from lakewarden.errors import WrongUsage
 from lakewarden.lake.model import Branch, Contribution, Lake, Override, Publication
 from lakewarden.records.lease import Holder
@@ -114,11 +114,9 @@ class _Withdraw:
         catalog = work.workshop.lake.catalog(branch)
         templates = work.workshop.templates
         # Also of those that the dataset has named before.
-        wrote = {name for one in self.published.values() for name in one.tables}
-        own = {
-            n for n in wrote & templates.keys() if templates[n].load_dataset == self.dataset.name
-        }
-        tables = [n for n in sorted(own.union(self.dataset.tables)) if catalog.table_exists(n)]
+        wrote = {name for batch in batches for name in filled(work.workshop.lake, batch)}
+        names = wrote.union(self.dataset.tables)
+        tables = loaded_from(catalog, self.dataset.name, names, templates)
         for name in tables:
             remove_rows(catalog.load_table(name), batches, work.current, templates[name].level)
         return Loaded(work.current, branch, frozenset(tables), withdrawn=batches)
