@@ -9,7 +9,7 @@ import pytest
 
 from lakewarden.aws.objects import ObjectVersion
 from lakewarden.aws.s3 import S3Objects
-from lakewarden.batch.export import Export, Exported, ExportUnreadable, read_export
+from lakewarden.batch.export import Export, Exported, ExportForeign, ExportUnreadable, read_export
 from lakewarden.batch.rollback import roll_back
 from lakewarden.errors import Failed
 from lakewarden.lake.model import Branch, Contribution
@@ -134,11 +134,46 @@ def test_restricted_columns_stay_at_home_unless_they_are_asked_for(shop: Shop) -
 
 
 def test_an_older_export_does_not_replace_a_newer_one(shop: Shop) -> None:
+    class Slow(S3Objects):
+        """Before its first file lies there, a newer version is published and exported."""
+
+        newer: list[Exported] = []  # noqa: RUF012 - of this test
+
+        def upload(self, key: str, path: Path) -> ObjectVersion:
+            if not self.newer:
+                shop.deliver(2, orders=12)
+                shop.project.run(DATASET, DAY)
+                self.newer.append(shop.project.export())
+            return super().upload(key, path)
+
+    slow = open_project(shop.root)
+    slow.__dict__["objects"] = Slow(slow.connection, slow.env.bucket)
+    assert slow.export().changed is None
+    (newer,) = Slow.newer
+    assert exported(shop) == newer.export
+    assert newer.export.version == 2
+
+
+@pytest.mark.parametrize(
+    "theirs", [{"version": 40}, {"run": "another"}, {"version": 40, "run": None}], ids=str
+)
+def test_a_manifest_of_another_catalog_is_told(shop: Shop, theirs: dict[str, object]) -> None:
+    """Versions of a catalog that is made anew begin at 1: by their numbers alone, what lies there
+    would be newer for ever."""
     shop.project.export()
-    newer = exported(shop).model_copy(update={"version": 1000})
-    shop.project.objects.put("processed/_manifest.json", newer.model_dump_json().encode())
+    other = exported(shop).model_copy(update=theirs)
+    shop.project.objects.put("processed/_manifest.json", other.model_dump_json().encode())
+    with pytest.raises(ExportForeign, match="another catalog"):
+        shop.project.export()
+    assert exported(shop) == other
+
+
+def test_a_manifest_of_before_runs_were_kept_in_it_counts(shop: Shop) -> None:
+    shop.project.export()
+    assert exported(shop).run == shop.publications()[0].run
+    older = exported(shop).model_dump(mode="json", exclude={"run"})
+    shop.project.objects.put("processed/_manifest.json", json.dumps(older).encode())
     assert shop.project.export().changed is None
-    assert exported(shop).version == 1000
 
 
 def test_what_others_keep_beside_the_exports_stays(shop: Shop) -> None:

@@ -25,7 +25,7 @@ from lakewarden.aws.objects import ObjectChanged, ObjectExists, ObjectMissing, O
 from lakewarden.batch.duck import DuckConfig, identifier, literal
 from lakewarden.batch.query import interruptibly, open_pin
 from lakewarden.errors import Failed, TryAgain
-from lakewarden.lake.model import Lake, Pin
+from lakewarden.lake.model import Lake, Pin, Publication
 from lakewarden.tables.template import AccessLevel, Template
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ _ATTEMPTS = 20  # to read main, or to write the manifest, while others do
 
 class ExportUnreadable(Failed):
     """What lies where the manifest of the exports should is none that this release reads."""
+
+
+class ExportForeign(Failed):
+    """What lies where the exports should was exported from another catalog."""
 
 
 class ExportBusy(TryAgain):
@@ -81,10 +85,11 @@ class ExportedTable(_Model):
 
 
 class Export(_Model):
-    """The manifest: of which publication (`version`) everything is."""
+    """The manifest: of which publication (`version`, and the run that made it) everything is."""
 
     format: Literal[1] = 1
     version: int
+    run: str | None = None  # older releases did not keep it; nor is there one before the first
     at: AwareDatetime
     tables: Mapping[str, ExportedTable]
 
@@ -107,14 +112,23 @@ def export(
 ) -> Exported:
     """Write what main holds now, unless it, or something newer, lies there.
 
-    Raises ExportUnreadable, ExportBusy, StorageUnavailable, CatalogUnavailable."""
-    version, pin = _newest(lake)
+    Raises ExportUnreadable, ExportForeign, ExportBusy, StorageUnavailable, CatalogUnavailable."""
+    newest, pin = _newest(lake)
+    version = newest.version if newest else 0
     wanted = {
         name: template
         for name, template in templates.items()
         if name in pin.tables and _is_wanted(template, config)
     }
     before, _ = read_export(objects, config.prefix)
+    # The log is read after the manifest, which may be of what was published a moment ago.
+    if before and before.version >= version and not _is_of(before, lake.publications()):
+        by = f" by run {before.run}" if before.run else ""
+        raise ExportForeign(
+            f"s3://{objects.bucket}/{config.prefix}{MANIFEST} is of another catalog:"
+            f" this one has no version {before.version}{by}",
+            hint="Remove it, and export again; or choose another prefix in [export].",
+        )
     if before and _holds(before, version, pin, wanted, config):
         return Exported(before, None)
     tables: dict[str, ExportedTable] = {}
@@ -129,7 +143,9 @@ def export(
                 kept = _write(connection, objects, template, pin.tables[name], prefix, config)
             tables[name] = kept
     shutil.rmtree(config.scratch, ignore_errors=True)
-    return _finish(objects, config, Export(version=version, at=now, tables=tables), changed)
+    run = newest.run if newest else None
+    made = Export(version=version, run=run, at=now, tables=tables)
+    return _finish(objects, config, made, changed)
 
 
 def read_export(objects: Objects, prefix: str) -> tuple[Export | None, str]:
@@ -148,13 +164,19 @@ def read_export(objects: Objects, prefix: str) -> tuple[Export | None, str]:
         ) from None
 
 
-def _newest(lake: Lake) -> tuple[int, Pin]:
-    """The newest publication's number and main as it left it: read twice, as main may move."""
+def _is_of(export: Export, log: Sequence[Publication]) -> bool:
+    """Whether one of these publications is what was exported. Version 0 is of none."""
+    found = {(one.version, run) for one in log for run in (one.run, None)} | {(0, None)}
+    return (export.version, export.run) in found
+
+
+def _newest(lake: Lake) -> tuple[Publication | None, Pin]:
+    """The newest publication and main as it left it: read twice, as main may move."""
     for _ in range(_ATTEMPTS):
         before = lake.publications()
         pin = lake.pin()
         if before[:1] == lake.publications()[:1]:
-            return (before[0].version if before else 0), pin
+            return next(iter(before), None), pin
     raise ExportBusy("main moved all the time while it was read", hint="Try again.")
 
 
