@@ -242,12 +242,13 @@ TOTAL = {
 }
 
 
+@pytest.mark.parametrize("materialized", ["table", "view"])
 def test_what_is_made_from_a_model_by_batch_sees_all_of_its_batches(
-    site: Site, write: Write
+    site: Site, write: Write, materialized: str
 ) -> None:
     total = _template("marts.total", {"days": "long*", "orders": "long*"})
     site.templates = {**TEMPLATES, "marts.total": total}
-    write(TOTAL)
+    write({**TOTAL, **edited("dbt_project.yml", "table", materialized)})
     for batch, ids in {"2013-01-01": (1, 2), "2013-01-02": (3,)}.items():
         site.run("orders", batch, orders(batch, *((id, "ada", "1") for id in ids)))
     assert site.rows("marts.total") == [(2, 3)]
