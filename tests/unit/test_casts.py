@@ -463,6 +463,13 @@ PARQUET = [
     ("string", pa.array([b"ab", "日".encode(), b"\xff"]), {0: "ab", 1: "日"}, {2: "type"}),
     ("decimal(5,1)", pa.array([Decimal("1.50"), Decimal("1.25")]), {0: Decimal("1.5")},
      {1: "precision"}),
+    ("decimal(38,10)", pa.array([1234567.89, -0.1, 1e22, 25e-11, float("nan"), float("-inf")]),
+     {0: Decimal("1234567.89"), 1: Decimal("-0.1"), 2: Decimal("1e22")},
+     {3: "precision", 4: "type", 5: "type"}),
+    ("decimal(38,10)", pa.array([1.25, 0.1, None, 1.5e9], pa.float32()),
+     {0: Decimal("1.25"), 1: Decimal("0.1"), 2: None, 3: Decimal("1.5e9")}, {}),
+    ("decimal(9,2)", pa.array([1.25, 0.1 + 0.2, 1e7, -0.0]), {0: Decimal("1.25"), 3: Decimal(0)},
+     {1: "precision", 2: "type"}),
     ("timestamp", pa.array([datetime(2013, 1, 1)], pa.timestamp("us", "UTC")), {}, {0: "zone"}),
     ("timestamptz", pa.array([datetime(2013, 1, 1)], pa.timestamp("us")),
      {0: datetime(2013, 1, 1, tzinfo=UTC)}, {}),
@@ -491,6 +498,37 @@ def test_typed_values_are_not_changed_either(
     rows = connection.execute(f"SELECT _line, v FROM ({select(known, 'b')})").to_arrow_table()
     assert {row["_line"] - 1: row["v"] for row in rows.to_pylist()} == fits
     assert {defect.number - 1: defect.reason for defect in defects} == wrong
+
+
+@given(
+    st.sampled_from([(9, 2), (18, 6), (38, 10), (38, 38)]),
+    st.one_of(
+        st.lists(st.floats(), min_size=1, max_size=40),
+        st.lists(st.decimals(-(10**7), 10**7, places=2).map(float), min_size=1, max_size=40),
+    ),
+)
+@settings(deadline=None)  # it opens a database each time
+def test_a_decimal_takes_the_digits_of_a_binary_number_and_invents_none(
+    size: tuple[int, int], values: list[float]
+) -> None:
+    precision, scale = size
+    target = Target("v", iceberg_type(f"decimal({precision},{scale})"), False, "DOUBLE")
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            f"SELECT CASE WHEN NOT coalesce({misfit(target, 'c', 'v')}, false) THEN v END"
+            f" FROM (SELECT c, {cast(target, 'c')} AS v FROM (SELECT unnest(?::DOUBLE[]) AS c))",
+            [values],
+        ).fetchall()
+    with localcontext(Context(prec=1_000)):
+        written = [Decimal(repr(value)) for value in values]
+        assert [value for (value,) in found] == [
+            value
+            if value.is_finite()
+            and (whole := value.scaleb(scale)) == whole.to_integral_value()
+            and abs(whole) < 10**precision
+            else None
+            for value in written
+        ]
 
 
 SHAPES = {
