@@ -34,7 +34,7 @@ from pyiceberg.types import NestedField, PrimitiveType
 from lakewarden.aws.clients import credentials
 from lakewarden.aws.s3 import S3Objects
 from lakewarden.batch.duck import EXTENSIONS, DuckConfig, connect
-from lakewarden.batch.parquet import boxes, spread, upload, write_box, write_local
+from lakewarden.batch.parquet import boxes, copy, spread, upload, write_box, write_local
 from lakewarden.batch.scan import scan
 from lakewarden.batch.sorting import find_cuts, ordered
 from lakewarden.batch.sql_types import duckdb_type
@@ -492,6 +492,22 @@ def test_an_order_that_is_sorted_piece_by_piece_is_the_whole_order(
     ]
     found = [row for file in files for row in pq.read_table(file.path)["id"].to_pylist()]
     assert found == [row for (row,) in whole]
+
+
+@pytest.mark.parametrize("kind", ["float", "double"])
+def test_a_question_for_zero_finds_every_zero(
+    connection: duckdb.DuckDBPyConnection, folder: Path, kind: str
+) -> None:
+    """Few values, which DuckDB writes as a dictionary."""
+    table = table_of([Column("x", kind)])
+    rows = [{"x": -0.0 if number % 5 else 4.0} for number in range(20_000)]
+    register(connection, table, rows)
+    path = folder / f"{next(numbers)}.parquet"
+    copy(connection, selection(table), table.schema(), path)
+    found = connection.execute(
+        "SELECT count(*) FROM read_parquet(?) WHERE x = 0", [str(path)]
+    ).fetchall()
+    assert found == [(16_000,)]
 
 
 def test_more_partitions_than_folders_to_spread_them_over(

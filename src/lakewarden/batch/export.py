@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from lakewarden.aws.objects import ObjectChanged, ObjectExists, ObjectMissing, Objects
-from lakewarden.batch.duck import DuckConfig, identifier, literal
+from lakewarden.batch.duck import NO_BLOOM_FILTER, DuckConfig, identifier, literal
 from lakewarden.batch.query import interruptibly, open_pin
 from lakewarden.errors import Failed, TryAgain
 from lakewarden.lake.model import Lake, Pin, Publication
@@ -240,7 +240,8 @@ def _write(
     where = ".".join(map(identifier, (template.namespace, template.name)))
     sql = (
         f"COPY (SELECT {', '.join(map(identifier, columns))} FROM {where})"
-        f" TO {literal(str(folder))} (FORMAT parquet, FILE_SIZE_BYTES {_FILE_BYTES})"
+        f" TO {literal(str(folder))}"
+        f" (FORMAT parquet, {NO_BLOOM_FILTER}, FILE_SIZE_BYTES {_FILE_BYTES})"
     )
     rows = interruptibly(connection, lambda: connection.execute(sql)).fetchone()
     found = sorted(folder.rglob("*.parquet"))

@@ -42,7 +42,7 @@ from pyiceberg.types import (
 )
 
 from lakewarden.aws.objects import Objects
-from lakewarden.batch.duck import identifier, literal
+from lakewarden.batch.duck import NO_BLOOM_FILTER, identifier, literal
 from lakewarden.batch.sorting import Cut, find_cuts, ordered, range_number
 from lakewarden.batch.sql_types import duckdb_type
 from lakewarden.batch.workers import Workers, result_of
@@ -201,7 +201,7 @@ def copy(connection: "DuckDBPyConnection", select: str, schema: Schema, path: Pa
     ids = ", ".join(f"{identifier(field.name)}: {field.field_id}" for field in schema.fields)
     connection.execute(
         f"COPY ({select}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION zstd,"
-        f" ROW_GROUP_SIZE {_ROW_GROUP_ROWS}, FIELD_IDS {{{ids}}})"
+        f" ROW_GROUP_SIZE {_ROW_GROUP_ROWS}, {NO_BLOOM_FILTER}, FIELD_IDS {{{ids}}})"
     )
     return _count(connection)
 
