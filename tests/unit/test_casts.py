@@ -4,9 +4,10 @@ DuckDB runs in memory here; every type is one small file as CSV and one as JSON 
 """
 
 import json
+from calendar import isleap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal, localcontext
 from math import isnan
 from pathlib import Path
@@ -279,6 +280,19 @@ DATE_FORMATS: dict[str, tuple[dict[str, date], dict[str, str]]] = {
     "%Y-%m-%d %H:%M": ({"2013-01-31 00:00": date(2013, 1, 31)}, {"2013-01-31 10:00": "precision"}),
     "%Y-%m-%d%z": ({}, {"2013-01-31+09": "zone"}),
     "%Y%m%d %-H:%M": ({"20130131 0:00": date(2013, 1, 31)}, {"20130131 1:00": "precision"}),
+    "%d.%m.%Y": (
+        {"01.02.2013": date(2013, 2, 1), " 1.2.0013 ": date(13, 2, 1)},
+        {"01.02.13": "type", "01.02.213": "type", "1.2.12013": "type"},
+    ),
+    "%Y %b %d, %a": (
+        {"2013  Jan 31, Thu": date(2013, 1, 31), "2013 jan\t1, Tue ": date(2013, 1, 1)},
+        {"13 Jan 31, Thu": "type"},
+    ),
+    "%m/%d/%y": ({"1/31/13": date(2013, 1, 31), "01/31/3": date(2003, 1, 31)},
+                 {"01/31/2013": "type"}),
+    "%x": ({"2013-1-31": date(2013, 1, 31)}, {"13-01-31": "type"}),
+    "%c": ({"2013-01-31 0:00:00": date(2013, 1, 31)}, {"13-01-31 00:00:00": "type"}),
+    "%G-W%V-%u": ({"2013-W5-4": date(2013, 1, 31)}, {"13-W05-4": "type"}),
     "%Y-%m-%d.%n": ({"2013-01-31.000": date(2013, 1, 31)}, {"2013-01-31.000000001": "precision"}),
 }  # fmt: skip
 
@@ -289,6 +303,34 @@ def test_dates_in_a_form_of_their_own(
 ) -> None:
     fits, wrong = DATE_FORMATS[form]
     assert written.read(connection, "date", [*fits, *wrong], date_format=form) == (fits, wrong)
+
+
+YEARS = ["1696", "1900", "2000", "2012", "2013", "2100", "2104"]
+
+
+@pytest.mark.parametrize("form", ["%Y-%j", "%Y%j", "%j/%Y", "%-j %Y", "%Y-%j 00:00:00.%n"])
+def test_a_year_has_the_days_that_it_has(
+    connection: duckdb.DuckDBPyConnection, written: Text, form: str
+) -> None:
+    def text(year: str, day: int) -> str:
+        filled = form.replace("%Y", year).replace("%j", f"{day:03}").replace("%-j", str(day))
+        return filled.replace("%n", "000")
+
+    first = {year: date(int(year), 1, 1) for year in YEARS}
+    fits = {text(y, n): d + timedelta(n - 1) for y, d in first.items() for n in (1, 99, 365)}
+    fits |= {text(y, 366): date(int(y), 12, 31) for y in YEARS if isleap(int(y))}
+    wrong = dict.fromkeys((text(y, 366) for y in YEARS if not isleap(int(y))), "type")
+    wrong |= {text("2012", day): "type" for day in (0, 367, 999)}
+    assert written.read(connection, "date", [*fits, *wrong], date_format=form) == (fits, wrong)
+
+
+def test_a_year_of_two_digits_has_the_days_that_it_has(
+    connection: duckdb.DuckDBPyConnection, written: Text
+) -> None:
+    fits = {f"{year:02}366": date(2000 + year, 12, 31) for year in (0, 4, 12, 68)}
+    fits["72366"] = date(1972, 12, 31)
+    wrong = dict.fromkeys(["13366", "70366", "99366"], "type")
+    assert written.read(connection, "date", [*fits, *wrong], date_format="%y%j") == (fits, wrong)
 
 
 def test_timestamps_in_a_form_of_their_own(

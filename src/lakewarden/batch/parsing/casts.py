@@ -21,7 +21,7 @@ string       every text, as it is
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyiceberg.types import (
@@ -303,52 +303,62 @@ def _nanoseconds(strptime: str, raw: str) -> str | None:
     anybody can compare.)"""
     if "%n" not in strptime.replace("%%", ""):
         return None
-    form = _filled(strptime, lambda directive: _AT_MOST[directive.lstrip("-")])
-    return f"NOT regexp_full_match({raw}, {literal(f' *{form} *')})"
+    form = _written(strptime, nanoseconds=r"\d{1,6}0{0,3}")
+    return f"NOT regexp_full_match({raw}, {literal(form)})"
 
 
 def _form(target: Target) -> str | None:
     """The regular expression of what a text may look like; None where anything goes that parses."""
     if target.strptime:
-        return _widths(target.strptime)
+        return _written(target.strptime)
     return _FORMS[type(target.kind)]
 
 
-_WIDTHS = {
-    **dict.fromkeys("ymdHIMS", r"\d{2}"),
-    "Y": r"\d{4}",
-    "j": r"\d{3}",
-    "f": r"\d{1,6}",
-    "g": r"\d{3}",
-    "n": r"\d{1,9}",
-}
-# What a directive may stand for where its width is not told, of nanoseconds only what is exact.
+_CLOCK = r"\d{1,2}:\d{1,2}:\d{1,2}"
+_DAY = r"\d{4}-\d{1,2}-\d{1,2}"
+_NOT_366 = r"[0-2]\d\d|3[0-5]\d|36[0-5]"
+# What a directive may stand for. DuckDB takes less of a year too: '01.02.13' is of the year 13.
 _AT_MOST = {
     **dict.fromkeys("ymdHIMSUWwuV", r"\d{1,2}"),
-    **dict.fromkeys("YG", r"\d{1,4}"),
-    **dict.fromkeys("jg", r"\d{1,3}"),
+    **dict.fromkeys((f"-{letter}" for letter in "ymdHIMS"), r"\d{1,2}"),
+    **dict.fromkeys("YG", r"\d{4}"),
+    **dict.fromkeys(("j", "-j"), rf"\d{{1,2}}|{_NOT_366}"),
     **dict.fromkeys("aAbBhp", r"\D+"),
-    **dict.fromkeys("zZ", r"\D.*"),
-    **dict.fromkeys("TX", r"[\d:]{5,8}"),
-    "c": r".+:\d{1,2}",
-    "x": r"[\d-]{8,10}",
+    **dict.fromkeys("TX", _CLOCK),
+    "c": rf"{_DAY}\s+{_CLOCK}",
+    "x": _DAY,
+    "g": r"\d{1,3}",
     "f": r"\d{1,6}",
-    "n": r"\d{1,6}0{0,3}",
+    **dict.fromkeys("zZ", r"\D.*"),
+}
+_FULL = {**dict.fromkeys("ymdHIMS", r"\d{2}"), "j": _NOT_366, "g": r"\d{3}"}
+# Day 366 of another year would be the first of the next one.
+_LEAP = {
+    **dict.fromkeys(("j", "-j"), "366"),
+    **dict.fromkeys(("y", "-y"), "[02468]?[048]|[13579][26]"),
+    "Y": r"\d\d(0[48]|[2468][048]|[13579][26])|([02468][048]|[13579][26])00",
 }
 
 
-def _widths(strptime: str) -> str | None:
-    """Where directives follow each other without a sign between them, each has its full width:
-    '2013111' is no %Y%m%d, for nobody could tell its month from its day."""
-    if not re.search(r"%-?[a-zA-Z]%-?[a-zA-Z]", strptime):
-        return None
-    return _filled(strptime, lambda directive: _WIDTHS.get(directive, ".+"))
+def _written(strptime: str, nanoseconds: str = r"\d{1,9}") -> str:
+    """The regular expression of a text in this format. Where directives follow each other without
+    a sign between them, each has its full width: '2013111' is no %Y%m%d, for nobody could tell its
+    month from its day."""
+    patterns = {**_AT_MOST, "n": nanoseconds}
+    if re.search(r"%-?[a-zA-Z]%-?[a-zA-Z]", strptime):
+        patterns |= _FULL
+    forms = [_filled(strptime, patterns)]
+    if re.search("%-?[yY]", strptime.replace("%%", "")):
+        forms.append(_filled(strptime, patterns | _LEAP))
+    return rf"\s*({'|'.join(forms)})\s*"
 
 
-def _filled(strptime: str, pattern: Callable[[str], str]) -> str:
-    """A regular expression: the format with a pattern in place of each directive."""
+def _filled(strptime: str, patterns: Mapping[str, str]) -> str:
+    """The format with a pattern in place of each directive, and of each run of spaces."""
     pieces = re.split(r"%(-?.)", strptime)  # text, directive, text, directive, …, text
     return "".join(
-        re.escape(piece) if number % 2 == 0 else "%" if piece == "%" else pattern(piece)
+        f"({patterns[piece]})"
+        if number % 2 and piece != "%"
+        else re.sub(r"(\\[ \t-\r])+", r"\\s+", re.escape(piece))
         for number, piece in enumerate(pieces)
     )
