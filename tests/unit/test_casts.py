@@ -352,6 +352,19 @@ def test_timestamps_in_a_form_of_their_own(
     assert wrong == {text: "zone"}
 
 
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M %Z", "%Y-%m-%d %H:%M%Z", "%Y-%m-%d %H:%M(%Z)"])
+def test_a_zone_is_not_guessed_by_its_name(
+    connection: duckdb.DuckDBPyConnection, written: Text, form: str
+) -> None:
+    def text(zone: str) -> str:
+        return form.replace("%Z", zone).replace("%Y-%m-%d %H:%M", "2013-07-01 12:00")
+
+    fits = {text(zone): datetime(2013, 7, 1, 12, tzinfo=UTC) for zone in ("UTC", "utc", "GMT")}
+    wrong = {text(zone): "type" for zone in ("CST", "IST", "EST", "BST", "America/Chicago", "X")}
+    found = written.read(connection, "timestamptz", [*fits, *wrong], timestamp_format=form)
+    assert found == (fits, wrong)
+
+
 # format → what stands before the nanoseconds, and after them
 NANOSECONDS = {
     "%Y%m%d%H%M%S.%n": ("20130131123015.", ""),

@@ -317,7 +317,8 @@ def _form(target: Target) -> str | None:
 _CLOCK = r"\d{1,2}:\d{1,2}:\d{1,2}"
 _DAY = r"\d{4}-\d{1,2}-\d{1,2}"
 _NOT_366 = r"[0-2]\d\d|3[0-5]\d|36[0-5]"
-# What a directive may stand for. DuckDB takes less of a year too: '01.02.13' is of the year 13.
+# What a directive may stand for. DuckDB takes less of a year too: '01.02.13' is of the year 13;
+# and more names of zones: by IST it guesses India, and by CST that its clock has a summer.
 _AT_MOST = {
     **dict.fromkeys("ymdHIMSUWwuV", r"\d{1,2}"),
     **dict.fromkeys((f"-{letter}" for letter in "ymdHIMS"), r"\d{1,2}"),
@@ -329,7 +330,8 @@ _AT_MOST = {
     "x": _DAY,
     "g": r"\d{1,3}",
     "f": r"\d{1,6}",
-    **dict.fromkeys("zZ", r"\D.*"),
+    "z": r"\D.*",
+    "Z": r"\s*(?i:UTC|GMT)?",
 }
 _FULL = {**dict.fromkeys("ymdHIMS", r"\d{2}"), "j": _NOT_366, "g": r"\d{3}"}
 # Day 366 of another year would be the first of the next one.
