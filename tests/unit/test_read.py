@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import duckdb
@@ -11,7 +12,7 @@ import pytest
 
 from lakewarden.batch.model import DeliveredFile
 from lakewarden.batch.parsing.parse import Part, diagnose, select
-from lakewarden.batch.parsing.read import Reader, check_pages, count_file
+from lakewarden.batch.parsing.read import ColumnUnreadable, Reader, check_pages, count_file
 from lakewarden.batch.parsing.unpack import TooLarge
 from lakewarden.tables.template import Column, CsvOptions, FileFormat, Source, Template
 from tests.fakes.objects import MemoryObjects
@@ -30,6 +31,15 @@ def parquet(rows: int, carrier: str = "AA", *, plain: bool = False) -> bytes:
     sink = io.BytesIO()
     table = pa.table({"visits": pa.array([7] * rows, pa.int32()), "carrier": [carrier] * rows})
     pq.write_table(table, sink, compression="zstd", use_dictionary=not plain)
+    return sink.getvalue()
+
+
+def written(*, int96: bool = False, **columns: pa.Array) -> bytes:
+    """The columns of the template as a Parquet file, these as they are."""
+    sink = io.BytesIO()
+    rows = len(next(iter(columns.values())))
+    some = {"visits": pa.array([7] * rows), "carrier": pa.array(["AA"] * rows)}
+    pq.write_table(pa.table({**some, **columns}), sink, use_deprecated_int96_timestamps=int96)
     return sink.getvalue()
 
 
@@ -87,6 +97,21 @@ def test_parquet_has_a_limit_too(tmp_path: Path, why: str) -> None:
     path.write_bytes(body)
     with pytest.raises(TooLarge, match=says):
         count_file(path, Source(FileFormat.PARQUET), max_bytes=max_bytes)
+
+
+WIDE = pa.decimal256(40, 10)
+TOO_WIDE = {
+    "plain": pa.array([Decimal("1.5")], WIDE),
+    "in a list": pa.array([[Decimal("1.5")]], pa.list_(WIDE)),
+    "nowhere": pa.array([None], WIDE),
+}
+
+
+@pytest.mark.parametrize("where", TOO_WIDE)
+def test_decimals_of_more_digits_than_duckdb_knows_are_refused(tmp_path: Path, where: str) -> None:
+    """It reads them as wrong doubles."""
+    with pytest.raises(ColumnUnreadable, match="f: column carrier: a decimal of 40 digits"):
+        read(written(carrier=TOO_WIDE[where]), FileFormat.PARQUET, tmp_path)
 
 
 def test_many_equal_values_are_no_bomb(tmp_path: Path) -> None:

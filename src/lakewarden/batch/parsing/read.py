@@ -63,6 +63,10 @@ class NotParquet(Refused):
     """A file that should be Parquet is not, or is damaged."""
 
 
+class ColumnUnreadable(Refused):
+    """A column of a Parquet file that DuckDB would read otherwise than it is written."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What was found in one file; `records` leaves the header out."""
@@ -195,6 +199,7 @@ class Reader:
             raise other
         records, names = _parquet_footer(path, self.max_bytes)
         _check_columns(names, template, "")
+        _check_readable(path)
         shape = Shape(FileFormat.PARQUET, names, _typed_targets(template, path), CsvOptions())
         if records:
             emit(Part(path, file.name, 1, records, shape))
@@ -385,6 +390,17 @@ def _parquet_footer(path: Path, max_bytes: int) -> tuple[int, Sequence[str]]:
     # Equal values share a few bytes, however many they are; as text each would have one at least.
     check_size(max(stored, footer.num_rows * len(names)), 0, max_bytes=max_bytes)
     return footer.num_rows, names
+
+
+def _check_readable(path: Path) -> None:
+    """Raises ColumnUnreadable where DuckDB 1.5.5 would take a column's values for others."""
+    schema = pq.read_metadata(path).schema
+    for leaf in map(schema.column, range(len(schema))):
+        if leaf.precision > 38:
+            raise ColumnUnreadable(
+                f"column {leaf.path.partition('.')[0]}: a decimal of {leaf.precision} digits",
+                hint="Deliver it with 38 digits at most, or as a text.",
+            )
 
 
 def _typed_targets(template: Template, path: Path) -> Sequence[Target]:
