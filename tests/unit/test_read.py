@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -18,12 +19,12 @@ from lakewarden.tables.template import Column, CsvOptions, FileFormat, Source, T
 from tests.fakes.objects import MemoryObjects
 
 MAX = 1 << 40
-COLUMNS = (Column("visits", "int"), Column("carrier", "string"))
 
 
-def template(form: FileFormat) -> Template:
+def template(form: FileFormat, carrier: str = "string") -> Template:
     source = Source(form, CsvOptions(header=False))
-    return Template("raw", "flights", COLUMNS, (), (), {}, {}, "", source, "d")
+    columns = (Column("visits", "int"), Column("carrier", carrier))
+    return Template("raw", "flights", columns, (), (), {}, {}, "", source, "d")
 
 
 def parquet(rows: int, carrier: str = "AA", *, plain: bool = False) -> bytes:
@@ -43,11 +44,19 @@ def written(*, int96: bool = False, **columns: pa.Array) -> bytes:
     return sink.getvalue()
 
 
-def read(body: bytes, form: FileFormat, folder: Path, max_bytes: int = MAX) -> list[Part]:
+def read(
+    body: bytes,
+    form: FileFormat,
+    folder: Path,
+    max_bytes: int = MAX,
+    *,
+    carrier: str = "string",
+) -> list[Part]:
     objects, parts = MemoryObjects(), list[Part]()
     folder.mkdir(parents=True, exist_ok=True)
     file = DeliveredFile("f", "raw.flights", objects.put("f", body), None, None, None)
-    Reader(objects, folder, 1 << 20, max_bytes).read(file, template(form), "f", parts.append)
+    reader = Reader(objects, folder, 1 << 20, max_bytes)
+    reader.read(file, template(form, carrier), "f", parts.append)
     return parts
 
 
@@ -97,6 +106,51 @@ def test_parquet_has_a_limit_too(tmp_path: Path, why: str) -> None:
     path.write_bytes(body)
     with pytest.raises(TooLarge, match=says):
         count_file(path, Source(FileFormat.PARQUET), max_bytes=max_bytes)
+
+
+MOMENTS = [0, 1_356_998_400_123_456, -1]  # microseconds
+# what it is in Parquet → type of the column, and of its values
+FINER = {
+    "without a zone": ("timestamp", pa.timestamp("ns")),
+    "with a zone": ("timestamptz", pa.timestamp("ns", "UTC")),
+    "int96": ("timestamp", pa.timestamp("ns")),
+    "a time": ("time", pa.time64("ns")),
+    "a text": ("string", pa.timestamp("ns", "UTC")),
+}
+
+
+@pytest.mark.parametrize("what", FINER)
+def test_nanoseconds_are_not_cut_off(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path, what: str
+) -> None:
+    kind, arrow = FINER[what]
+    exact = [abs(micro) % 86_400_000_000 for micro in MOMENTS] if kind == "time" else MOMENTS
+    some = [*(micro * 1_000 for micro in exact), *(micro * 1_000 + 1 for micro in exact), None]
+    times = 20_000  # several batches of pyarrow's
+    carrier = pa.array(some * times, pa.int64()).cast(arrow)
+    body = written(int96=what == "int96", carrier=carrier)
+    (part,) = read(body, FileFormat.PARQUET, tmp_path, carrier=kind)
+    connection.execute("SET TimeZone = 'UTC'")
+    known, defects = diagnose(connection, part)
+    length = len(some)
+    assert [(one.number, one.column, one.reason) for one in defects] == [
+        (number, "carrier", "precision")
+        for number in range(1, length * times + 1)
+        if (number - 1) % length in (3, 4, 5)
+    ]
+    found = connection.execute(f"SELECT DISTINCT carrier FROM ({select(known, 'b')})").fetchall()
+    assert len(found) == 4
+
+
+def test_int96_holds_years_that_nanoseconds_do_not(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    """As Spark writes it."""
+    moments = [datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999)]
+    body = written(int96=True, carrier=pa.array(moments, pa.timestamp("us")))
+    (part,) = read(body, FileFormat.PARQUET, tmp_path, carrier="timestamp")
+    found = connection.execute(f"SELECT carrier FROM ({select(part, 'b')})").fetchall()
+    assert [moment for (moment,) in found] == moments
 
 
 WIDE = pa.decimal256(40, 10)

@@ -6,7 +6,7 @@ without the misfits.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +61,7 @@ class Part:
     `first` is the record number of its first record. `quoted`: there are quotes in it. `doubtful`:
     a parser might read it otherwise than we do, so it has to be diagnosed before it is read.
     `numbers`, filled in by a diagnosis: a file with the numbers of what it did not cut out.
+    `cut`: columns, and a file for each with the numbers of rows whose value DuckDB would cut.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class Part:
     quoted: bool = True
     doubtful: bool = False
     numbers: Path | None = None
+    cut: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +273,7 @@ def _casts(part: Part) -> str:
 def _checks(part: Part) -> Iterator[Check]:
     """Everything that may be wrong with a record, in the order in which it is told."""
     yield from _record_checks(part)
+    yield from _cut_checks(part)
     for number, target in enumerate(part.shape.targets):
         yield from checks(target, f"c{number}", f"v{number}")
     yield from _byte_checks(part)
@@ -278,7 +281,8 @@ def _checks(part: Part) -> Iterator[Check]:
 
 def _misfit(part: Part) -> str:
     """SQL: one of the checks is true of a record."""
-    conditions = [check.condition for check in (*_record_checks(part), *_byte_checks(part))]
+    some = (*_record_checks(part), *_cut_checks(part), *_byte_checks(part))
+    conditions = [check.condition for check in some]
     for number, target in enumerate(part.shape.targets):
         if wrong := misfit(target, f"c{number}", f"v{number}"):
             conditions.append(wrong)
@@ -295,6 +299,15 @@ def _record_checks(part: Part) -> Iterator[Check]:
             f"{raw} = {literal(t.name)}" for raw, t in zip(_raws(part), targets, strict=True)
         )
         yield Check(same, None, "repeated-header", "the header again, as a record")
+
+
+def _cut_checks(part: Part) -> Iterator[Check]:
+    """What a cast can no longer see."""
+    for target in part.shape.targets:
+        if path := part.cut.get(target.name):
+            rows = f"read_parquet({literal(str(path))}, {_NO_MORE_COLUMNS})"
+            message = f"does not fit {target.kind} exactly"
+            yield Check(f"k IN (SELECT row FROM {rows})", target.name, "precision", message)
 
 
 def _byte_checks(part: Part) -> Iterator[Check]:
