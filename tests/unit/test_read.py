@@ -113,6 +113,7 @@ MOMENTS = [0, 1_356_998_400_123_456, -1]  # microseconds
 FINER = {
     "without a zone": ("timestamp", pa.timestamp("ns")),
     "with a zone": ("timestamptz", pa.timestamp("ns", "UTC")),
+    "with another zone": ("timestamptz", pa.timestamp("ns", "Asia/Tokyo")),
     "int96": ("timestamp", pa.timestamp("ns")),
     "a time": ("time", pa.time64("ns")),
     "a text": ("string", pa.timestamp("ns", "UTC")),

@@ -424,11 +424,12 @@ def _cut_values(path: Path) -> Iterator[tuple[str, Path]]:
     is no zone, and a file for each with the numbers (from 1) of the rows that would lose some."""
     schema = pq.read_metadata(path).schema
     kinds = schema.to_arrow_schema()
-    for leaf in map(schema.column, range(len(schema))):
-        kind = kinds.field(leaf.path).type if leaf.path in kinds.names else None
+    for number, leaf in enumerate(map(schema.column, range(len(schema)))):
+        kind = kinds.field(leaf.path).type if leaf.path in kinds.names else pa.null()
         int96 = leaf.physical_type == "INT96"
-        if int96 or kind == pa.time64("ns") or kind == pa.timestamp("ns", "UTC"):
-            rows = path.with_suffix(f".{leaf.path}.cut")
+        zoned = pa.types.is_timestamp(kind) and kind.unit == "ns" and kind.tz is not None
+        if int96 or zoned or kind == pa.time64("ns"):
+            rows = path.with_suffix(f".{number}.cut")
             if _write_cut(path, leaf.path, rows, int96=int96):
                 yield leaf.path, rows
 
