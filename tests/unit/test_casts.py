@@ -450,6 +450,19 @@ def test_numbers_in_json_keep_their_digits(
     assert outcome(connection, part, list(expected)) == (expected, {})
 
 
+def test_an_object_in_json_is_written_anew(
+    connection: duckdb.DuckDBPyConnection, tmp_path: Path
+) -> None:
+    """As docs/files.md says: DuckDB passes its numbers through doubles."""
+    path = tmp_path / "nested.json"
+    path.write_text('{"v": {"a": 1.10, "b": [12345678901234567.25, "1.10"]}}\n')
+    shape = Shape(
+        FileFormat.JSON, ["v"], [Target("v", iceberg_type("string"), False)], CsvOptions()
+    )
+    found = outcome(connection, Part(path, "f", 1, 1, shape), ["t"])
+    assert found == ({"t": '{"a":1.1,"b":[12345678901234568.0,"1.10"]}'}, {})
+
+
 INEXACT_JSON_NUMBERS = {
     "int": {"1.00000000000000000001": "precision", "2147483648": "type", "1e3": "type"},
     "long": {"9007199254740992.6": "precision", "9223372036854775808": "type",

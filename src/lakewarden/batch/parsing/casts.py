@@ -17,7 +17,8 @@ timestamp    a date, or a date, `T` or a space, and a time; or `timestamp_format
 timestamptz  the same, and Z, UTC, +09, +0900 or +09:00 after it; without any of these it is UTC
 uuid         550e8400-e29b-41d4-a716-446655440000, in any case
 binary       hex, two digits a byte
-string       every text, as it is
+string       every text, as it is. An object or an array in JSON is written anew, without spaces:
+             1.10 in it becomes 1.1, and of a number with a point no more than 17 digits stay
 """
 
 import re
