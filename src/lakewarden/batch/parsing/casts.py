@@ -233,15 +233,12 @@ def _text_checks(target: Target, raw: str, value: str) -> Iterator[Check]:
     name, kind = target.name, target.kind
     if zoned := _zoned(target, raw):
         yield Check(zoned, name, "zone", f"has a zone, which a {kind} cannot keep")
-    wrong, note = f"{value} IS NULL", ""
-    if form := _form(target):
-        # What DuckDB itself writes for a value means that value, whatever it looks like: infinity.
-        wrong += (
-            f" OR CAST({value} AS {TEXT}) <> {raw}"
-            f" AND NOT regexp_full_match({raw}, {literal(f' *({form}) *')})"
-        )
-    if target.strptime:
-        note = f" in the form {target.strptime}"
+    # What DuckDB itself writes for a value means that value, whatever it looks like: infinity.
+    wrong = (
+        f"{value} IS NULL OR CAST({value} AS {TEXT}) <> {raw}"
+        f" AND NOT regexp_full_match({raw}, {literal(f' *({_form(target)}) *')})"
+    )
+    note = f" in the form {target.strptime}" if target.strptime else ""
     yield Check(f"{raw} IS NOT NULL AND ({wrong})", name, "type", f"not a valid {kind}{note}")
     if lost := _lost(target, raw, value):
         yield Check(lost, name, "precision", f"does not fit {kind} exactly")
@@ -308,11 +305,9 @@ def _nanoseconds(strptime: str, raw: str) -> str | None:
     return f"NOT regexp_full_match({raw}, {literal(form)})"
 
 
-def _form(target: Target) -> str | None:
-    """The regular expression of what a text may look like; None where anything goes that parses."""
-    if target.strptime:
-        return _written(target.strptime)
-    return _FORMS[type(target.kind)]
+def _form(target: Target) -> str:
+    """The regular expression of what a text may look like."""
+    return _written(target.strptime) if target.strptime else _FORMS[type(target.kind)]
 
 
 _CLOCK = r"\d{1,2}:\d{1,2}:\d{1,2}"
