@@ -588,7 +588,9 @@ def test_a_decimal_takes_the_digits_of_a_binary_number_and_invents_none(
             [values],
         ).fetchall()
     with localcontext(Context(prec=1_000)):
-        written = [Decimal(repr(value)) for value in values]
+        written = [
+            Decimal(int(value)) if value.is_integer() else Decimal(repr(value)) for value in values
+        ]
         assert [value for (value,) in found] == [
             value
             if value.is_finite()
@@ -597,6 +599,16 @@ def test_a_decimal_takes_the_digits_of_a_binary_number_and_invents_none(
             else None
             for value in written
         ]
+
+
+def test_a_whole_float_keeps_all_of_its_digits() -> None:
+    target = Target("v", iceberg_type("decimal(38,10)"), False, "FLOAT")
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            f"SELECT {cast(target, 'c')}, {misfit(target, 'c', 'v')}"
+            f" FROM (SELECT c, {cast(target, 'c')} AS v FROM (SELECT 1073741824::FLOAT AS c))"
+        ).fetchone()
+    assert found == (Decimal(1073741824), False)
 
 
 SHAPES = {

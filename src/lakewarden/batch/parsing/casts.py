@@ -264,10 +264,13 @@ def _typed_checks(target: Target, raw: str, value: str) -> Iterator[Check]:
 
 
 def _shortest(target: Target, raw: str) -> str | None:
-    """SQL for the shortest text that means a binary number, which a decimal goes by: DuckDB 1.5.5
-    makes 1234567.8899999998 of 1234567.89, and 1234567.89 of that again."""
-    binary = target.source_type in ("FLOAT", "DOUBLE")
-    return f"CAST({raw} AS {TEXT})" if binary and isinstance(target.kind, DecimalType) else None
+    """SQL for the text of a binary number that a decimal goes by: a whole number as it is, any
+    other the shortest that means it. DuckDB 1.5.5 itself makes 1234567.8899999998 of 1234567.89,
+    and 1234567.89 of that again; and its text of the float 1073741824 is 1073741800.0."""
+    if target.source_type not in ("FLOAT", "DOUBLE") or not isinstance(target.kind, DecimalType):
+        return None
+    whole = f"CASE WHEN {raw} = trunc({raw}) THEN TRY_CAST({raw} AS HUGEINT) END"
+    return f"coalesce(CAST({whole} AS {TEXT}), CAST({raw} AS {TEXT}))"
 
 
 def _zoned(target: Target, raw: str) -> str | None:
