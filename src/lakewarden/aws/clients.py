@@ -251,7 +251,7 @@ def identity(connection: Connection) -> "GetCallerIdentityResponseTypeDef":
 
 def said_by(error: "ClientError") -> str:
     """What a service said; where that may quote the request, with its session token, the code."""
-    code = str(error.response["Error"]["Code"])
+    code = error.response.get("Error", {}).get("Code")  # not every store says one
     return code if code in _QUOTING else str(error)
 
 
