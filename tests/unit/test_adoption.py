@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.partitioning import UNPARTITIONED_PARTITION_SPEC
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import new_table_metadata
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
+from pyiceberg.types import LongType, NestedField
 
 from lakewarden.adoption.catalogs import CatalogAddress, open_catalog
+from lakewarden.adoption.classify import classify
 from lakewarden.adoption.dbt import survey_dbt
 from lakewarden.adoption.folder import write_folder
 from lakewarden.adoption.landing import split_prefix
@@ -21,8 +27,10 @@ from lakewarden.adoption.model import (
     CatalogSurvey,
     CatalogUnreadable,
     DbtProjectUnreadable,
+    FileFacts,
     FolderTaken,
     LandingElsewhere,
+    NotAdopted,
     Obstacle,
     Place,
     Reason,
@@ -252,6 +260,22 @@ def survey(uri: str = "sqlite:////srv/c.db", *, secret: bool = False, name: str 
     return Survey(
         place, CatalogSurvey("sql", uri, name, secret=secret), [table("orders")], [landing]
     )
+
+
+def test_a_name_that_no_file_can_have_is_told_once() -> None:
+    """A template's file is called by namespace and name together."""
+    metadata = new_table_metadata(
+        schema=Schema(NestedField(1, "n", LongType())),
+        partition_spec=UNPARTITIONED_PARTITION_SPEC,
+        sort_order=UNSORTED_SORT_ORDER,
+        location="s3://lake/t",
+        properties={},
+    )
+    fits = classify(f"{'n' * 119}.{'t' * 120}", metadata, FileFacts(), bucket="lake")
+    assert isinstance(fits, Adopted)
+    long = classify(f"{'n' * 120}.{'t' * 120}", metadata, FileFacts(), bucket="lake")
+    assert isinstance(long, NotAdopted)
+    assert [reason.obstacle for reason in long.reasons] == [Obstacle.NAME]
 
 
 def test_names_of_others_stay_names_in_the_report() -> None:

@@ -54,12 +54,18 @@ def classify(
 def _name(table: str) -> Iterator[Reason]:
     namespace, _, name = table.rpartition(".")
     for part in (namespace, name):
-        if not re.fullmatch(NAME, part) or len(table) > _LONGEST:
+        if not re.fullmatch(NAME, part):
             yield Reason(
                 Obstacle.NAME,
                 f"{part!r} is no name that a template can have: one level of namespace, and lower"
                 " case letters, digits and _",
             )
+    if len(table) > _LONGEST:
+        yield Reason(
+            Obstacle.NAME,
+            f"its template's file could not be called by it: {len(table)}"
+            f" characters, of {_LONGEST} at most",
+        )
 
 
 def _unreadable(metadata: TableMetadata, files: FileFacts) -> Iterator[Reason]:
